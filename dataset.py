@@ -1,0 +1,504 @@
+"""Data sets: which files belong together, what the pixels of their masks mean, and the stream of augmented pairs.
+
+    files ── pairs by name, split ──> read: image uint8 (H, W, 3) RGB, mask uint8 (H, W) class ids, 255 = ignore
+          ── resize once, cached ──> augment (both together) ──> uint8 tensors
+
+A source (Streets, Folder, Cityscapes) says only where its pairs are and what its masks mean; all the rest is the same for all.
+
+    python dataset.py [recipes/NAME.py] [name=value …]     check a data set: report and sample sheet; exit status 1 if anything is wrong
+"""
+import csv
+import hashlib
+import itertools
+import os
+import random
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # else its import asks the network for a newer version
+import albumentations as A
+import cv2
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch.utils.data import DataLoader, Dataset, Sampler
+from tqdm import tqdm
+
+from Dataset import make_streets
+
+IGNORE = 255  # a pixel without a class: no loss, no metric
+COLOR = 1 << 24  # marks a mask pixel that holds a colour, so that ids and colours find their class in one table
+CACHE = Path(__file__).parent / "Dataset" / "cache"  # resized pictures; may be deleted at any time
+SPLITS = ("train", "val", "test")
+JUNK = {"thumbs.db", "desktop.ini"}  # what file managers leave behind, beside names that start with a dot
+Image.MAX_IMAGE_PIXELS = 500_000_000  # beyond twice this a picture is refused: a small file may unpack to any size
+cv2.setNumThreads(0)  # pictures are worked on side by side already
+
+
+class InputError(Exception):
+    """Something a user can put right; the message says what was found, what was expected and what to do."""
+
+
+class Pair(NamedTuple):
+    image: Path
+    mask: Path
+    split: str = ""  # train, val or test where the owner says so
+    group: str = ""  # pairs of one group (views of one car) stay in one split
+
+
+class Table(NamedTuple):
+    """The classes in the order of their ids, and what a mask's pixels mean: value, or COLOR | rgb, to class id or IGNORE."""
+    names: list[str]
+    colors: list[tuple[int, int, int]]
+    meaning: dict[int, int]
+
+
+def color_key(color: Sequence[int]) -> int:
+    red, green, blue = color
+    return COLOR | red << 16 | green << 8 | blue
+
+
+# ---- reading: the same for training and inference ----
+
+def read_image(path: Path) -> np.ndarray:
+    """Any picture that Pillow knows, as uint8 (H, W, 3) RGB: turned as its EXIF says, transparency on white."""
+    try:
+        with Image.open(path) as file:
+            picture = ImageOps.exif_transpose(file)
+            if picture.mode[0] in "IF":  # 16 bits or more in a channel: clipping to 8 would turn nearly all of it white
+                values = np.asarray(picture, np.float32)
+                top = 65535 if picture.mode.startswith("I;16") else max(values.max(), 1)
+                picture = Image.fromarray(np.clip(values * (255 / top) + .5, 0, 255).astype(np.uint8))
+            if picture.has_transparency_data:
+                picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
+            return np.array(picture.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} can't be read as a picture ({error}); replace it or take it out") from error
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A mask's pixels as they lie on disk, int32 (H, W): ids of grey and palette files, COLOR | rgb of coloured ones."""
+    try:
+        with Image.open(path) as file:
+            picture = ImageOps.exif_transpose(file)
+            if picture.mode in ("1", "L", "P", "I", "I;16"):  # a palette file's pixels are ids; its colours only show them
+                return np.array(picture).astype(np.int32)
+            rgb = np.array(picture.convert("RGB")).astype(np.int32)
+            return COLOR | rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} can't be read as a mask ({error}); replace it or take its pair out") from error
+
+
+def describe_values(values: Counter) -> str:
+    """Mask values as a person writes them, with their pixel counts, the commonest first."""
+    def show(value: int) -> str:
+        return f"colour ({value >> 16 & 255}, {value >> 8 & 255}, {value & 255})" if value & COLOR else str(value)
+    shown = [f"{show(value)} ({count:,} pixels)" for value, count in values.most_common(8)]
+    return ", ".join(shown) + (f" and {len(values) - 8} more" if len(values) > 8 else "")
+
+
+def count_values(mask: np.ndarray) -> Counter:
+    values, counts = np.unique(mask, return_counts=True)
+    return Counter(dict(zip(values.tolist(), counts.tolist())))
+
+
+def read_ids(path: Path, meaning: dict[int, int]) -> np.ndarray:
+    """A mask as class ids, uint8 (H, W). What the table doesn't know is an error, never class 0."""
+    mask = read_mask(path)
+    keys = np.array(sorted(meaning), np.int32)
+    ids = np.array([meaning[key] for key in sorted(meaning)], np.uint8)
+    place = np.minimum(np.searchsorted(keys, mask), len(keys) - 1)
+    unknown = mask[keys[place] != mask]
+    if unknown.size:
+        cure = "save masks as PNG, without smoothing" if path.suffix.lower() in (".jpg", ".jpeg") else "add them to classes.csv (id 255 = ignore)"
+        raise InputError(f"{path} holds {describe_values(count_values(unknown))}, not in the class table; {cure}")
+    return ids[place]
+
+
+def resize_image(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """Image (H, W, 3) at size (height, width), averaging where it shrinks."""
+    if image.shape[:2] == tuple(size):
+        return image
+    shrinks = image.shape[0] * image.shape[1] > size[0] * size[1]
+    return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def resize_mask(mask: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """Ids can't be averaged: each pixel takes the nearest one, measured from pixel centres as resize_image does."""
+    if mask.shape == tuple(size):
+        return mask
+    return cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+# ---- sources: where a data set's pairs are, and what its masks mean ----
+
+def list_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.name.lower() not in JUNK)
+
+
+class Folder:
+    """A folder of one's own: images/ and masks/ with the same stems (or stem_mask), and classes.csv for three classes or more."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.problems: list[str] = []
+
+    def pairs(self) -> list[Pair]:
+        images, masks = self.by_stem("images"), self.by_stem("masks")
+        masks = {stem.removesuffix("_mask") if stem not in images else stem: path for stem, path in masks.items()}
+        self.problems += [f"{images[stem]} has no mask in {self.root / 'masks'}" for stem in sorted(images.keys() - masks.keys())]
+        self.problems += [f"{masks[stem]} has no image in {self.root / 'images'}" for stem in sorted(masks.keys() - images.keys())]
+        return [Pair(images[stem], masks[stem]) for stem in sorted(images.keys() & masks.keys())]
+
+    def by_stem(self, name: str) -> dict[str, Path]:
+        folder = self.root / name
+        if not folder.is_dir():
+            raise InputError(f"{folder} is not there; a data set of your own has a folder images and a folder masks with files of the same names")
+        found: dict[str, Path] = {}
+        for path in list_files(folder):
+            if path.stem in found:
+                self.problems.append(f"{path} and {found[path.stem].name} have the same stem; one picture has one file")
+            found[path.stem] = path
+        return found
+
+    def table(self) -> Table:
+        listed = self.root / "classes.csv"
+        return read_class_table(listed) if listed.exists() else self.binary_table()
+
+    def binary_table(self) -> Table:
+        """Without classes.csv two values mean background and object."""
+        def values_of(path: Path) -> Counter:
+            try:
+                return count_values(read_mask(path))
+            except InputError:
+                return Counter()  # named with all other problems when the pairs are read
+        masks = list(self.by_stem("masks").values())
+        self.problems.clear()  # pairs() finds them again
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            values = sum(threads.map(values_of, masks), Counter())
+        ignored = {255} if set(values) == {0, 1, 255} else set()
+        classes = sorted(set(values) - ignored)
+        if len(classes) != 2:
+            raise InputError(self.ask_for_table(values, classes))
+        return Table(["background", "object"], [(0, 0, 0), (255, 190, 0)],
+                     {classes[0]: 0, classes[1]: 1, **{value: IGNORE for value in ignored}})
+
+    def ask_for_table(self, values: Counter, classes: list[int]) -> str:
+        smoothed = len(classes) > 64
+        if smoothed:
+            return (f"the masks in {self.root / 'masks'} hold {len(classes)} values, most of them surely between two classes: "
+                    "masks saved as JPEG or resized with smoothing; save them as PNG and resize them with nearest neighbour")
+        rows = [f"{i if value & COLOR else value},class{i},{value >> 16 & 255},{value >> 8 & 255},{value & 255}" if value & COLOR
+                else f"{value},class{value},{value * 67 % 256},{value * 131 % 256},{value * 197 % 256}" for i, value in enumerate(classes)]
+        return (f"the masks in {self.root / 'masks'} hold {describe_values(values)}; two values would mean background and object, "
+                f"others need {self.root / 'classes.csv'}. To start from, with names of your own:\nid,name,red,green,blue\n" + "\n".join(rows))
+
+
+def read_class_table(path: Path) -> Table:
+    """classes.csv with the columns id,name,red,green,blue; rows of id 255 name colours to ignore."""
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    try:
+        table = {int(row["id"]): (row["name"], (int(row["red"]), int(row["green"]), int(row["blue"]))) for row in rows if int(row["id"]) != IGNORE}
+        ignored = [(int(row["red"]), int(row["green"]), int(row["blue"])) for row in rows if int(row["id"]) == IGNORE]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} can't be understood ({error}); expected the columns id,name,red,green,blue with whole numbers") from error
+    if sorted(table) != list(range(len(table))) or len(table) < 2 or len(table) + len(ignored) != len(rows):
+        raise InputError(f"{path} has the ids {[row['id'] for row in rows]}; expected 0, 1, 2, … each once (and 255 for colours to ignore)")
+    names, colors = zip(*(table[i] for i in range(len(table))))
+    by_color = {**{color_key(color): IGNORE for color in ignored}, **{color_key(color): i for i, color in enumerate(colors)}}
+    return Table(list(names), list(colors), {**{i: i for i in range(len(names))}, IGNORE: IGNORE, **by_color})
+
+
+class Streets(Folder):
+    """The drawn street scenes: laid out like a folder of one's own, and drawn when they are first needed."""
+
+    def pairs(self) -> list[Pair]:
+        if not self.root.exists():
+            make_streets.make_streets(self.root)
+        return super().pairs()
+
+    def table(self) -> Table:
+        names, colors = zip(*make_streets.CLASSES)
+        return Table(list(names), list(colors), {**{i: i for i in range(len(names))}, IGNORE: IGNORE})
+
+
+class Cityscapes24:
+    """Cityscapes as its owners lay it out (leftImg8bit/, gtFine/), with 24 classes told apart by colour; the rest is ignored."""
+    order = ("void,building,pole,sky,vegetation,traffic sign,fence,traffic light,person,dynamic,car,road,sidewalk,parking,ground,terrain,"
+             "bicycle,rider,wall,bus,bridge,motorcycle,train,truck").split(",")
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.problems: list[str] = []
+
+    def pairs(self) -> list[Pair]:
+        """The official train and val; the test split has no labels. Colour masks, or labelIds where there are none."""
+        found = []
+        for image in sorted(self.root.glob("leftImg8bit/*/*/*_leftImg8bit.png")):
+            split, city = image.parts[-3:-1]
+            stem = self.root / "gtFine" / split / city / image.name.removesuffix("leftImg8bit.png")
+            masks = [mask for kind in ("color", "labelIds") if (mask := Path(f"{stem}gtFine_{kind}.png")).exists()]
+            if split in ("train", "val") and masks:
+                found.append(Pair(image, masks[0], split, city))
+            elif split in ("train", "val"):
+                self.problems.append(f"{image} has no mask {stem}gtFine_color.png (or labelIds)")
+        return found
+
+    def table(self) -> Table:
+        from torchvision.datasets import Cityscapes  # knows every label's id and colour; slow to import, so only here
+
+        colors = {label.name: label.color for label in Cityscapes.classes}
+        class_of = {colors[name]: self.order.index(name) for name in self.order[1:]}  # void's black stays ignored
+        meaning = {IGNORE: IGNORE}
+        for label in Cityscapes.classes:  # labels of one colour (pole and group of poles) are one class
+            meaning[label.id] = meaning[color_key(label.color)] = class_of.get(label.color, IGNORE)
+        return Table(self.order, [colors.get(name, (0, 0, 0)) for name in self.order], meaning)
+
+
+SOURCES = {"streets": Streets, "cityscapes24": Cityscapes24}
+
+
+def open_source(dataset: str, data_dir: str):
+    """The source that train.py's constants name: one of SOURCES in data_dir, or in its folder there, or a folder of one's own."""
+    if dataset in SOURCES:
+        root = Path(data_dir)
+        has_own_folder = (root / dataset).is_dir() or dataset == "streets"
+        return SOURCES[dataset](root / dataset if has_own_folder else root)
+    for root in (Path(dataset), Path(data_dir, dataset)):
+        if root.is_dir():
+            return Folder(root)
+    raise InputError(f"dataset is {dataset!r}, neither a folder nor one of {', '.join(SOURCES)}")
+
+
+# ---- preparing: every file read once before any training, checked, counted, and kept at the training size ----
+
+@dataclass
+class Data:
+    """A data set ready to train on: row i of everything belongs to pairs[i]."""
+    name: str
+    table: Table
+    pairs: list[Pair]
+    splits: dict[str, list[int]]  # rows of train, val and test; a split without pairs is left out
+    image_size: tuple[int, int]
+    sizes: np.ndarray  # (N, 2) heights and widths on disk
+    pixels: np.ndarray  # (N, 256) pixels of each class id, counted at the size on disk
+    cache: Path | None  # folder with images.npy and masks.npy, or None: decode every time
+
+    def read(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """Image (H, W, 3) and mask (H, W), both uint8 at image_size."""
+        if self.cache:
+            return np.array(open_array(self.cache / "images.npy")[row]), np.array(open_array(self.cache / "masks.npy")[row])
+        image, mask, *_ = read_pair(self.pairs[row], self.table.meaning, self.image_size)
+        return image, mask
+
+    def read_full_mask(self, row: int) -> np.ndarray:
+        return read_ids(self.pairs[row].mask, self.table.meaning)
+
+    def scale(self) -> float:
+        """Training pixels per picture pixel, along one side, in the typical training picture."""
+        height, width = self.sizes[self.splits["train"]].T
+        return float(np.median(np.sqrt(self.image_size[0] * self.image_size[1] / (height * width))))
+
+
+@lru_cache(maxsize=8)
+def open_array(path: Path) -> np.ndarray:
+    """A cached array as the disk holds it, opened once in each process; pages come in as they are read."""
+    return np.load(path, mmap_mode="r")
+
+
+def read_pair(pair: Pair, meaning: dict[int, int], image_size: Sequence[int]) -> tuple[np.ndarray, np.ndarray, tuple, np.ndarray]:
+    """Image and mask at image_size, their size on disk, and the pixels of each class there."""
+    image, mask = read_image(pair.image), read_ids(pair.mask, meaning)
+    if image.shape[:2] != mask.shape:
+        raise InputError(f"{pair.image} is {image.shape[1]}×{image.shape[0]} (width×height) but {pair.mask} is "
+                         f"{mask.shape[1]}×{mask.shape[0]}; a mask has its image's size")
+    return resize_image(image, image_size), resize_mask(mask, image_size), mask.shape, np.bincount(mask.ravel(), minlength=256)
+
+
+def split_pairs(pairs: list[Pair], seed: int) -> dict[str, list[int]]:
+    """The owner's splits where there are any, else 70/15/15 by seed; a group of pairs is never taken apart."""
+    if any(pair.split for pair in pairs):
+        rows = {split: [i for i, pair in enumerate(pairs) if pair.split == split] for split in SPLITS}
+        return {split: found for split, found in rows.items() if found}
+    groups: dict[str, list[int]] = {}
+    for i, pair in enumerate(pairs):
+        groups.setdefault(pair.group or str(i), []).append(i)
+    if len(groups) < 2:
+        raise InputError(f"{len(pairs)} pair of image and mask found; expected at least 2, one to train on and one to judge by")
+    shuffled = [list(groups.values())[i] for i in np.random.default_rng(seed).permutation(len(groups))]
+    held_out = max(1, round(.15 * len(groups)))
+    bounds = {"val": shuffled[:held_out], "test": shuffled[held_out:2 * held_out] if len(groups) > 2 else [], "train": shuffled[2 * held_out:]}
+    if len(groups) == 2:
+        bounds["train"] = shuffled[1:]
+    return {split: sorted(itertools.chain(*bounds[split])) for split in SPLITS if bounds[split]}
+
+
+def fingerprint(*parts) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+
+
+def read_all(pairs: list[Pair], meaning: dict[int, int], image_size: tuple[int, int], folder: Path, keep_pictures: bool) -> list[str]:
+    """Read every pair on all cores into arrays in folder; returns what is wrong with any of them."""
+    problems: list[str] = []
+    sizes, pixels = np.zeros((len(pairs), 2), np.int64), np.zeros((len(pairs), 256), np.int64)
+    if keep_pictures:
+        images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (len(pairs), *image_size, 3))
+        masks = np.lib.format.open_memmap(folder / "masks.npy", "w+", np.uint8, (len(pairs), *image_size))
+
+    def read_one(row: int) -> None:
+        try:
+            image, mask, sizes[row], pixels[row] = read_pair(pairs[row], meaning, image_size)
+        except InputError as problem:
+            problems.append(str(problem))
+            return
+        if keep_pictures:
+            images[row], masks[row] = image, mask
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # decoding and resizing leave Python's lock alone
+        list(tqdm(threads.map(read_one, range(len(pairs))), "reading all pairs once", len(pairs), unit="pair", leave=False))
+    np.save(folder / "sizes.npy", sizes)
+    np.save(folder / "pixels.npy", pixels)
+    return sorted(problems)
+
+
+def prepare(dataset: str, data_dir: str, image_size: tuple[int, int], cache: bool = True, seed: int = 0) -> Data:
+    """Read every file once, whatever is wrong with any named in one InputError; for unchanged files only the first time."""
+    source = open_source(dataset, data_dir)
+    pairs, table = source.pairs(), source.table()
+    if not pairs and not source.problems:
+        raise InputError(f"dataset {dataset} has no pairs of image and mask in {source.root}; Dataset/readme.md shows the tree that is expected")
+    files = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for pair in pairs for path in pair[:2]]
+    place = f"{source.root.name}-{image_size[0]}x{image_size[1]}-{'kept' if cache else 'checked'}-{fingerprint(str(source.root.resolve()))}"
+    folder = CACHE / f"{place}-{fingerprint(files, table.meaning)}"
+    problems = list(source.problems)
+    if not folder.is_dir():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(dir=CACHE, prefix="unfinished-"))
+        try:
+            problems += read_all(pairs, table.meaning, image_size, unfinished, keep_pictures=cache)
+            if not problems and not folder.is_dir():  # another run may have been quicker
+                for outdated in CACHE.glob(f"{place}-*"):
+                    shutil.rmtree(outdated)
+                unfinished.rename(folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    if problems:
+        more = f"\n… and {len(problems) - 20} more" if len(problems) > 20 else ""
+        raise InputError(f"{len(problems)} thing(s) to put right in {source.root}:\n" + "\n".join(problems[:20]) + more)
+    return Data(source.root.name, table, pairs, split_pairs(pairs, seed), tuple(image_size), np.load(folder / "sizes.npy"),
+                np.load(folder / "pixels.npy"), folder if cache else None)
+
+
+# ---- the stream: position p of a run names the sample and its augmentation ----
+
+def make_augment(image_size: Sequence[int]) -> A.Compose:
+    """What may differ between two pictures of the same thing; geometry moves image and mask together, colour the image alone."""
+    height, width = image_size
+    return A.Compose([
+        A.RandomResizedCrop((height, width), scale=(.6, 1), ratio=(.85 * width / height, 1.18 * width / height),
+                            mask_interpolation=cv2.INTER_NEAREST_EXACT, p=.3),  # nearer or farther
+        A.HorizontalFlip(p=.5),  # streets are streets in a mirror; for writing or left-hand traffic this would go
+        A.ColorJitter(brightness=(.75, 1.25), contrast=(.75, 1.25), saturation=(.6, 1.3), hue=(-.03, .03), p=.4),
+        A.ToGray(p=.05),  # a grey picture has the same classes
+    ])
+
+
+@lru_cache(maxsize=2)
+def shuffled(seed: int, epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(count)
+
+
+class SegmentationDataset(Dataset):
+    """One split. With augment, item p is position p of an endless run; without, item i is the i-th pair as it is."""
+
+    def __init__(self, data: Data, split: str, augment: A.Compose | None = None, seed: int = 0):
+        self.data, self.rows, self.augment, self.seed = data, data.splits[split], augment, seed
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def row(self, position: int) -> int:
+        """The pair that stands at a position: each epoch has every pair once, in an order of its own."""
+        epoch, place = divmod(position, len(self.rows))
+        return self.rows[shuffled(self.seed, epoch, len(self.rows))[place]]
+
+    def __getitem__(self, position: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Image uint8 (3, H, W) and mask uint8 (H, W)."""
+        if self.augment is None:
+            image, mask = self.data.read(self.rows[position])
+        else:
+            image, mask = self.data.read(self.row(position))
+            # Seeded by position alone, so that neither workers nor resuming change it, and no two positions draw alike.
+            self.augment.set_random_state(np.random.default_rng((self.seed, position)), random.Random(f"{self.seed} {position}"))
+            both = self.augment(image=image, mask=mask)
+            image, mask = both["image"], both["mask"]
+        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), torch.from_numpy(np.ascontiguousarray(mask))
+
+
+class Positions(Sampler[int]):
+    """first, first + 1, … without end."""
+
+    def __init__(self, first: int):
+        self.first = first
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.count(self.first)
+
+
+def training_batches(dataset: SegmentationDataset, batch_size: int, first: int = 0, num_workers: int = 0) -> Iterator:
+    """Endless batches from position `first` on: images uint8 (B, 3, H, W), masks uint8 (B, H, W)."""
+    return iter(DataLoader(dataset, batch_size, sampler=Positions(first), num_workers=num_workers, pin_memory=torch.cuda.is_available(),
+                           generator=torch.Generator()))  # its own: it must not draw from the one that dropout uses
+
+
+def ordered_batches(dataset: SegmentationDataset, batch_size: int, batches: int = 0) -> Iterator:
+    """A split without augmentation, as batches in order; or that many batches of pairs taken evenly from all of it."""
+    count = min(len(dataset), batches * batch_size) if batches else len(dataset)
+    chosen = np.linspace(0, len(dataset) - 1, count).round().astype(int)
+    return iter(DataLoader(dataset, batch_size, sampler=chosen.tolist(), generator=torch.Generator()))
+
+
+# ---- the report ----
+
+def report(data: Data) -> str:
+    """Pairs, sizes, splits, and each class's share of pixels in each split."""
+    sizes = Counter(map(tuple, data.sizes.tolist()))
+    shown = ", ".join(f"{width}×{height} ({count})" for (height, width), count in sizes.most_common(5))
+    lines = [f"{data.name}: {len(data.pairs)} pairs; sizes (width×height): {shown}{' and others' if len(sizes) > 5 else ''}",
+             "splits: " + ", ".join(f"{split} {len(rows)}" for split, rows in data.splits.items()),
+             f"{'id':>3}  {'class':<16}" + "".join(f"{split:>9}" for split in data.splits)]
+    counts = {split: data.pixels[rows].sum(axis=0) for split, rows in data.splits.items()}
+    for i, name in [*enumerate(data.table.names), (IGNORE, "ignored")]:
+        shares = [counted[i] / counted.sum() for counted in counts.values()]
+        lines.append(f"{i:>3}  {name:<16}" + "".join(f"{share:>9.2%}" if share else f"{'-':>9}" for share in shares))
+    return "\n".join(lines)
+
+
+def main() -> None:
+    import train  # its constants; both come later in reading order
+    import utils
+
+    utils.override(vars(train), sys.argv[1:])
+    data = prepare(train.dataset, train.data_dir, train.image_size, train.cache, train.seed)
+    print(report(data))
+    stream = SegmentationDataset(data, "train", make_augment(train.image_size), train.seed)
+    samples = [stream[position] for position in range(12)]
+    path = Path("TrainingOutput") / f"samples-{data.name}.png"
+    utils.save_picture(path, utils.sample_sheet(samples, data.table.names, data.table.colors))
+    print(f"no problems found; augmented samples are in {path}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as problem:
+        sys.exit(str(problem))

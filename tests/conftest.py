@@ -1,0 +1,56 @@
+"""Small data sets and a way to run train.py's main with constants of the test's own."""
+import csv
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+with warnings.catch_warnings():  # what other packages warn of while they are imported is theirs
+    warnings.simplefilter("ignore")
+    import segmentation_models_pytorch  # noqa: F401
+    import torchmetrics  # noqa: F401
+
+import dataset
+import train
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = dict(data_dir="Dataset", image_size=(16, 16), features=(4, 8), batch_size=2, training_iterations=4, warmup_steps=1, eval_interval=2,
+            eval_iterations=0, save_model_interval=2, device="cpu", precision="fp32", num_workers=0, cache=True)
+
+
+def draw_squares(folder: Path, count: int, size: tuple[int, int] = (16, 16), table: bool = True, seed: int = 0) -> Path:
+    """Pictures of a red and a blue square on grey, with masks of the classes 0, 1, 2."""
+    rng = np.random.default_rng(seed)
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        image, mask = rng.integers(90, 140, (*size, 3)).astype(np.uint8), np.zeros(size, np.uint8)
+        for label, color in ((1, (220, 30, 30)), (2, (30, 30, 220))):
+            y, x = rng.integers(0, size[0] - 6), rng.integers(0, size[1] - 6)
+            image[y:y + 6, x:x + 6], mask[y:y + 6, x:x + 6] = color, label
+        Image.fromarray(image).save(folder / "images" / f"p{i}.png")
+        Image.fromarray(mask).save(folder / "masks" / f"p{i}.png")
+    if table:
+        with open(folder / "classes.csv", "w", newline="") as file:
+            csv.writer(file).writerows([["id", "name", "red", "green", "blue"], [0, "ground", 0, 0, 0], [1, "red", 255, 0, 0], [2, "blue", 0, 0, 255]])
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset, "CACHE", tmp_path / "cache")
+
+
+@pytest.fixture
+def run_train(tmp_path, monkeypatch):
+    """Run train.main() in an empty folder with these constants; returns that folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(**constants) -> Path:
+        for name, value in {**TINY, **constants}.items():
+            monkeypatch.setattr(train, name, value)
+        train.main()
+        return tmp_path
+    return run

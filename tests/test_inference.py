@@ -1,0 +1,118 @@
+import csv
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import inference
+import utils
+from conftest import ROOT
+from model import UNet
+
+CLASSES = [{"name": "ground", "color": [0, 0, 0]}, {"name": "red", "color": [255, 0, 0]}, {"name": "blue", "color": [0, 0, 255]}]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Path:
+    """A folder with a checkpoint and an empty TestImages, and inference.py's constants as they are."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    arguments = dict(architecture="unet", num_classes=3, in_channels=3, features=[4, 8], dropout=.3)
+    weights = UNet(3, features=[4, 8], dropout=.3).state_dict()
+    utils.save_checkpoint(Path("unet_model.pth"), {"format": 1, "model": arguments, "weights": weights, "classes": CLASSES, "image_size": [16, 24]})
+    Path("InferenceOutput/TestImages").mkdir(parents=True)
+    monkeypatch.setattr(inference, "device", "cpu")
+    return tmp_path / "InferenceOutput"
+
+
+def save(folder: Path, name: str, mode: str = "RGB", size: tuple[int, int] = (30, 20)) -> None:
+    noise = np.random.default_rng(len(name)).integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)
+    Image.fromarray(noise).convert(mode).save(folder / "TestImages" / name)
+
+
+def test_inference_before_any_training_says_what_to_run_first(tmp_path):
+    done = subprocess.run([sys.executable, str(ROOT / "inference.py")], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and "python train.py" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_every_picture_gets_a_mask_of_its_own_size_an_overlay_and_a_row(place):
+    for name, mode, size in (("a.png", "RGB", (31, 17)), ("grey.png", "L", (24, 16)), ("clear.png", "RGBA", (7, 50)), ("dot.png", "RGB", (1, 1))):
+        save(place, name, mode, size)
+    assert inference.main() == 0
+    for name, size in (("a", (31, 17)), ("grey", (24, 16)), ("clear", (7, 50)), ("dot", (1, 1))):
+        with Image.open(place / "TestPredictions" / f"{name}.png") as mask:
+            assert mask.mode == "P" and mask.size == size and np.array(mask).max() < 3
+            assert mask.getpalette()[3:6] == [255, 0, 0]
+        assert (place / "TestPredictions" / f"{name}_overlay.png").exists()
+    with open(place / "TestPredictions" / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == ["a.png", "clear.png", "dot.png", "grey.png"]
+    for row in rows:
+        assert sum(float(row[name]) for name in ("ground", "red", "blue")) == pytest.approx(1, abs=2e-4)
+        assert 1 / 3 <= float(row["mean_confidence"]) <= 1
+
+
+def test_row_26_the_same_picture_twice_gives_the_same_mask(place):
+    save(place, "a.png")
+    masks = []
+    for _ in range(2):
+        inference.main()
+        masks.append((place / "TestPredictions" / "a.png").read_bytes())
+    assert masks[0] == masks[1]
+
+
+def test_row_25_inference_sees_a_picture_as_training_does(place, monkeypatch):
+    from dataset import read_image, resize_image
+    save(place, "a.png")
+    seen = []
+    real = UNet.forward
+    monkeypatch.setattr(UNet, "forward", lambda self, images: seen.append(images) or real(self, images))
+    inference.main()
+    expected = resize_image(read_image(place / "TestImages" / "a.png"), (16, 24))
+    assert np.array_equal(seen[0][0].permute(1, 2, 0).numpy(), expected)
+
+
+def test_row_28_inputs_stay_and_nothing_shares_an_output(place, capsys):
+    for name in ("cat.jpg", "cat.png", "Cat.gif", "cat_overlay.png", "dog.png"):
+        save(place, name)
+    before = {path: hashlib.sha256(path.read_bytes()).digest() for path in (place / "TestImages").iterdir()}
+    (place / "TestPredictions").mkdir()
+    (place / "TestPredictions" / "earlier.png").write_bytes(b"kept")
+    assert inference.main() == 0
+    assert before == {path: hashlib.sha256(path.read_bytes()).digest() for path in (place / "TestImages").iterdir()}
+    written = sorted(path.name for path in (place / "TestPredictions").iterdir())
+    assert len([name for name in written if name.endswith(".png")]) == 2 * 5 + 1 and "dog.png" in written and "earlier.png" in written
+
+
+def test_names_never_meet_whatever_the_pictures_are_called():
+    files = [Path(name) for name in ("a.jpg", "a.png", "a.jpg.png", "A.PNG", "a_overlay.png", "b.png", "b_overlay.jpg", "b_overlay_.jpg")]
+    names = inference.name_outputs(files)
+    outputs = [f"{name}{end}".lower() for name in names.values() for end in (".png", "_overlay.png")]
+    assert len(set(outputs)) == 2 * len(files)
+
+
+def test_a_bad_picture_is_named_and_the_others_go_on(place, capsys):
+    save(place, "good.png")
+    (place / "TestImages" / "bad.png").write_bytes(b"torn")
+    (place / "TestImages" / "folder.png").mkdir()
+    assert inference.main() == 1
+    said = capsys.readouterr()
+    assert "bad.png can't be read" in said.err and "folder.png can't be read" in said.err and "1 of 3" in said.out
+    assert (place / "TestPredictions" / "good.png").exists()
+
+
+def test_a_folder_that_is_missing_empty_or_the_same_is_named(place, monkeypatch):
+    with pytest.raises(utils.InputError, match="no pictures in"):
+        inference.main()
+    monkeypatch.setattr(inference, "output_dir", inference.input_dir)
+    save(place, "a.png")
+    with pytest.raises(utils.InputError, match="as input_dir is"):
+        inference.main()
+    monkeypatch.setattr(inference, "input_dir", "nowhere")
+    with pytest.raises(utils.InputError, match="nowhere is not there"):
+        inference.main()

@@ -1,0 +1,249 @@
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+import utils
+from dataset import IGNORE, InputError
+from utils import ConfusionMatrix, cross_entropy, dice, learning_rate, make_loss
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from segmentation_models_pytorch.losses import DiceLoss
+    from torchmetrics.classification import MulticlassJaccardIndex
+    from torchmetrics.segmentation import DiceScore
+
+
+def random_case(batch=2, classes=4, size=8, ignore=0.0, seed=0):
+    torch.manual_seed(seed)
+    logits, masks = torch.randn(batch, classes, size, size), torch.randint(0, classes, (batch, size, size))
+    masks[torch.rand(masks.shape) < ignore] = IGNORE
+    return logits, masks
+
+
+# ---- losses ----
+
+def test_cross_entropy_agrees_with_torch_picture_by_picture():
+    logits, masks = random_case(ignore=.3)
+    for i in range(2):
+        assert torch.isclose(cross_entropy(logits, masks)[i], F.cross_entropy(logits[i:i + 1], masks[i:i + 1], ignore_index=IGNORE))
+
+
+def test_dice_agrees_with_segmentation_models_pytorch():
+    logits, masks = random_case(batch=1)
+    assert torch.isclose(dice(logits, masks)[0], DiceLoss("multiclass", smooth=0)(logits, masks), atol=1e-5)
+
+
+def test_dice_worked_by_hand():
+    """Two pixels, both of class 0, with probabilities 3/4 and 1/4: overlap 1, sums 1 + 2, Dice 2/3."""
+    logits = torch.tensor([[[[3.0, 1.0]], [[1.0, 3.0]]]]).log()
+    assert torch.isclose(dice(logits, torch.zeros(1, 1, 2, dtype=torch.int64))[0], torch.tensor(1 / 3))
+
+
+def test_two_classes_with_one_logit_equal_binary_cross_entropy():
+    z, masks = torch.randn(2, 1, 6, 6), torch.randint(0, 2, (2, 6, 6))
+    logits = torch.cat([torch.zeros_like(z), z], 1)
+    assert torch.isclose(make_loss("ce")(logits, masks), F.binary_cross_entropy_with_logits(z[:, 0], masks.float()))
+
+
+@pytest.mark.parametrize("name", ["ce", "dice", "ce+dice"])
+def test_row_9_the_perfect_prediction_scores_0_and_losses_keep_their_bounds(name):
+    logits, masks = random_case(ignore=.2)
+    loss = make_loss(name)
+    perfect = 100.0 * F.one_hot(masks.where(masks != IGNORE, 0), 4).movedim(-1, 1)
+    assert loss(perfect, masks) < 1e-5
+    assert loss(logits, masks) > .1
+    if name == "dice":
+        assert loss(-perfect, masks) <= 1 and loss(-perfect, masks) > .9
+
+
+@pytest.mark.parametrize("name", ["ce", "dice", "ce+dice"])
+def test_row_10_every_loss_has_a_gradient_that_helps(name):
+    logits, masks = random_case(ignore=.2)
+    logits.requires_grad_()
+    before = make_loss(name)(logits, masks)
+    before.backward()
+    assert make_loss(name)(logits - 5 * logits.grad, masks) < before
+
+
+@pytest.mark.parametrize("name", ["ce", "dice", "ce+dice"])
+def test_row_11_what_lies_under_ignore_changes_nothing(name):
+    logits, masks = random_case(ignore=.3)
+    rubbish = logits.clone()
+    rubbish.movedim(1, -1)[masks == IGNORE] = torch.tensor([1e4, -1e4, 0, 5])
+    assert torch.equal(make_loss(name)(logits, masks), make_loss(name)(rubbish, masks))
+    first, second = ConfusionMatrix(4), ConfusionMatrix(4)
+    first.update(logits.argmax(1), masks)
+    second.update(rubbish.argmax(1), masks)
+    assert torch.equal(first.counts, second.counts) and first.counts.sum() == (masks != IGNORE).sum()
+
+
+@pytest.mark.parametrize("name", ["ce", "dice", "ce+dice"])
+def test_row_27_an_all_ignored_picture_has_loss_0_and_halves_the_mean(name):
+    logits, masks = random_case()
+    alone = make_loss(name)(logits[:1], masks[:1])
+    masks[1] = IGNORE
+    both = make_loss(name)(logits, masks)
+    assert torch.isclose(both, alone / 2)
+
+
+def test_an_unknown_loss_is_named():
+    with pytest.raises(InputError, match="'ce\\+jaccard', of which 'jaccard'"):
+        make_loss("ce+jaccard")
+
+
+# ---- learning rate ----
+
+def test_learning_rate_of_system_a():
+    rates = [learning_rate(step, 1e-3, 1e-4, 100, 5e8) for step in range(1251)]
+    assert rates[100] == 1e-3 == max(rates)
+    assert rates[50] == pytest.approx(2.5e-4)
+    assert rates[200] == pytest.approx(5.53e-4, abs=5e-7)
+    assert rates[504] > 1.005e-4 and rates[505:] == pytest.approx([1e-4] * 746)
+    assert rates[0] == 1e-4
+
+
+# ---- metrics ----
+
+def test_scores_agree_with_torchmetrics():
+    logits, masks = random_case(batch=6, classes=5, size=16, ignore=.1)
+    preds = logits.argmax(1)
+    matrix = ConfusionMatrix(5)
+    matrix.update(preds, masks)
+    scores = matrix.scores()
+    jaccard = MulticlassJaccardIndex(5, average="none", ignore_index=IGNORE)
+    assert torch.allclose(scores["iou"], jaccard(preds, masks).double(), atol=1e-6)
+    valid = masks != IGNORE
+    dice_score = DiceScore(5, average="none", input_format="index", aggregation_level="global")
+    dice_score.update(preds[valid][None], masks[valid][None])
+    assert torch.allclose(scores["dice"], dice_score.compute().double(), atol=1e-6)
+
+
+def test_scores_worked_by_hand_and_row_8_absent_classes_stay_outside_the_mean():
+    """Truth 0 0 1 1, predicted 0 2 1 1: IoU 1/2 and 1; class 2 is predicted once but never true, class 3 neither."""
+    matrix = ConfusionMatrix(4)
+    matrix.update(torch.tensor([0, 2, 1, 1]), torch.tensor([0, 0, 1, 1]))
+    report = matrix.report(["a", "b", "c", "d"])
+    assert [entry["iou"] for entry in report["classes"]] == [.5, 1, None, None]
+    assert report["classes"][0]["dice"] == pytest.approx(2 / 3)
+    assert report["mean_iou"] == .75 and report["pixel_accuracy"] == .75
+    assert report["baseline"] == {"class": "a", "pixel_accuracy": .5, "mean_iou": .25}
+    assert "-" in utils.format_report({"val": report}).splitlines()[-3]
+
+
+def test_row_8_metrics_do_not_change_with_batch_size():
+    logits, masks = random_case(batch=8)
+    preds, results = logits.argmax(1), []
+    for size in (1, 3, 8):
+        matrix = ConfusionMatrix(4)
+        for i in range(0, 8, size):
+            matrix.update(preds[i:i + size], masks[i:i + size])
+        results.append(matrix.counts)
+    assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
+
+
+def test_a_split_without_any_class_reports_nothing_instead_of_nan():
+    matrix = ConfusionMatrix(2)
+    matrix.update(torch.zeros(4, dtype=torch.int64), torch.full((4,), IGNORE))
+    report = matrix.report(["a", "b"])
+    assert report["mean_iou"] is None and report["pixel_accuracy"] is None
+
+
+# ---- settings ----
+
+def test_settings_are_parsed_by_the_type_of_the_default():
+    module = dict(batch=4, rate=.1, name="x", flag=True, size=(8, 8), widths=(1, 2, 3), _hidden=1, Upper=2)
+    utils.override(module, ["batch=8", "rate=1", "name=5", "flag=false", "size=32", "widths=16,32"])
+    assert module == dict(batch=8, rate=1.0, name="5", flag=False, size=(32, 32), widths=(16, 32), _hidden=1, Upper=2)
+    assert type(module["rate"]) is float
+
+
+@pytest.mark.parametrize("argument, sentence", [
+    ("batch_sise=4", "no constant 'batch_sise'; did you mean batch_size"), ("batch_size=four", "batch_size is 'four'; expected int"),
+    ("batch_size=1.5", "batch_size is '1.5'"), ("cache=2", "cache is '2'; expected bool"), ("nothing.py", "neither a recipe's file nor")])
+def test_wrong_settings_get_one_sentence(argument, sentence):
+    with pytest.raises(InputError, match=sentence):
+        utils.override(dict(batch_size=4, cache=True, base_lr=.1), [argument])
+
+
+def test_a_recipe_sets_constants_and_name_value_after_it_wins(tmp_path):
+    (tmp_path / "mine.py").write_text('"""Mine."""\nbatch_size = 7\nbase_lr = 1\n')
+    module = dict(batch_size=4, base_lr=.1)
+    utils.override(module, [str(tmp_path / "mine.py"), "batch_size=9"])
+    assert module == dict(batch_size=9, base_lr=1.0)
+    (tmp_path / "typo.py").write_text("batchsize = 7\n")
+    with pytest.raises(InputError, match="did you mean batch_size"):
+        utils.override(module, [str(tmp_path / "typo.py")])
+
+
+# ---- files ----
+
+def test_row_16_a_checkpoint_that_would_run_code_is_refused(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "sprung"), "w"))
+    torch.save({"format": 1, "weights": Trap()}, tmp_path / "trap.pth")
+    with pytest.raises(InputError, match="not a checkpoint of this project"):
+        utils.load_checkpoint(tmp_path / "trap.pth")
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint at all", None])
+def test_row_15_a_torn_or_foreign_checkpoint_is_refused(tmp_path, content):
+    path = tmp_path / "x.pth"
+    utils.save_checkpoint(path, {"format": 1, "weights": {"a": torch.zeros(1000)}})
+    assert utils.load_checkpoint(path)["format"] == 1
+    path.write_bytes(path.read_bytes()[:2000] if content is None else content)
+    with pytest.raises(InputError, match="not a checkpoint of this project"):
+        utils.load_checkpoint(path)
+
+
+def test_row_15_a_failed_write_leaves_the_previous_file(tmp_path, monkeypatch):
+    path = tmp_path / "x.pth"
+    utils.write_atomic(path, b"old")
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr(utils.os, "fsync", full)
+    with pytest.raises(OSError):
+        utils.write_atomic(path, b"new")
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_row_6_masks_hold_ids_show_colours_and_keep_255(tmp_path):
+    mask = np.array([[0, 1, 2, IGNORE]], np.uint8)
+    utils.save_mask(tmp_path / "mask.png", mask, [(0, 0, 0), (255, 0, 0), (0, 0, 255)])
+    with Image.open(tmp_path / "mask.png") as picture:
+        assert picture.mode == "P" and np.array_equal(np.array(picture), mask)
+        assert np.array(picture.convert("RGB"))[0, 1:3].tolist() == [[255, 0, 0], [0, 0, 255]]
+
+
+# ---- pictures ----
+
+def test_overlay_keeps_the_picture_above_a_legend_of_its_classes():
+    image, mask = np.full((50, 300, 3), 200, np.uint8), np.zeros((50, 300), np.uint8)
+    mask[:, 150:] = 1
+    drawn = utils.overlay(image, mask, ["a", "b", "c"], [(0, 0, 0), (255, 0, 0), (0, 255, 0)])
+    assert drawn.shape[0] > 50 and drawn.shape[1] == 300
+    assert drawn[0, 0].tolist() == [90, 90, 90] and drawn[0, 200].tolist() == [230, 90, 90]
+    below = drawn[50:].reshape(-1, 3).tolist()
+    assert [255, 0, 0] in below and [0, 255, 0] not in below
+    assert utils.overlay(image[:1, :1], mask[:1, :1], ["a"], [(0, 0, 0)]).shape[1] >= 100
+
+
+def test_a_legend_of_34_names_stays_inside_its_width():
+    assert utils.legend([f"class number {i}" for i in range(34)], [(i, i, i) for i in range(34)], 400).shape[1:] == (400, 3)
+
+
+def test_plots_are_drawn(tmp_path):
+    row = {"step": 1, "learning_rate": .1, **{f"{split}_{kind}": .5 for split in ("train", "val") for kind in ("loss", "pixel_accuracy", "mean_iou")}}
+    utils.draw_curves(tmp_path / "curves.png", [row, {**row, "step": 2, "val_mean_iou": math.nan}])
+    utils.draw_learning_rate(tmp_path / "rate.png", [.1, .2])
+    utils.draw_confusion(tmp_path / "confusion.png", torch.tensor([[3, 1], [0, 0]]), ["a", "b"])
+    for name in ("curves", "rate", "confusion"):
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert picture.width > 300 and len(set(picture.convert("L").tobytes())) > 10

@@ -1,0 +1,256 @@
+"""Train a U-Net: edit the constants, then `python train.py`.
+
+One step is accum_steps micro-batches of batch_size pictures, then one update of the weights. Along the way the run is judged
+on training and validation pictures; the best weights by validation are kept and, at the end, reported on every split.
+
+    python train.py [recipes/NAME.py] [name=value …]     a recipe, or name=value, sets constants for one run
+
+What a run leaves is in TrainingOutput/<dataset>-<date>-<time>; its best weights are unet_model.pth too, which inference.py takes.
+"""
+import csv
+import io
+import json
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm import tqdm
+
+import utils
+from dataset import Data, InputError, SegmentationDataset, make_augment, ordered_batches, prepare, report, training_batches
+from model import ARCHITECTURES, build_model, count_parameters
+
+# data
+dataset = "streets"  # a name (streets, cityscapes24) or a folder of your own with images/ and masks/
+data_dir = "Dataset"  # where named data sets lie, in a folder of their name
+image_size = (80, 128)  # (height, width) that pictures are resized to; twice the side is four times the work
+cache = True  # keep resized pictures in Dataset/cache; False decodes every file every time, for disks too small
+num_workers = 0  # processes that read and augment; on a GPU about the number of cores, on a CPU they take the net's time
+
+# model
+architecture = "unet"
+features = (16, 32, 64)  # channels of each level; the paper's (64, 128, 256, 512) do 20 times the work
+dropout = 0.0  # share of activations dropped in training; for small data sets that are learnt by heart
+
+# optimisation
+batch_size = 4  # pictures in a micro-batch; what memory allows
+accum_steps = 1  # micro-batches to a step; raise it where batch_size must be small
+training_iterations = 1800  # steps; images seen = steps * accum_steps * batch_size
+loss = "ce+dice"  # ce: every pixel alike; dice: every class alike, however few its pixels; a sum: both
+base_lr = 6e-3  # learning rate after the warm-up
+min_lr = 1e-4  # … and never below this
+warmup_steps = 50  # steps of quadratic rise: Adam's averages are rough at first
+decay_factor = 5e7  # the rate falls by the square root of (steps since warm-up / decay_factor)
+weight_decay = 0.01
+grad_clip = 1.0  # longest gradient that is followed; longer ones are shortened to it
+seed = 0  # split, start, order, augmentation and dropout all follow from it
+
+# judging
+eval_interval = 200  # steps between evaluations
+eval_iterations = 16  # batches of each split per evaluation; 0 = all
+save_model_interval = 200  # steps between saves of last.pth
+
+# machine
+device = "auto"  # auto, cpu, cuda, cuda:1, mps
+precision = "auto"  # auto, fp32, bf16, fp16; auto is bf16 where the chip computes in it, else fp16 on GPUs and fp32 on CPUs
+compile_model = True  # torch.compile, on GPUs only: a minute at the start, faster ever after
+run_dir = ""  # where the run's files go; "" = TrainingOutput/<dataset>-<date>-<time>
+
+HISTORY = ("step", "images_seen", "seconds", "learning_rate", "train_loss", "train_pixel_accuracy", "train_mean_iou",
+           "val_loss", "val_pixel_accuracy", "val_mean_iou")
+
+
+def check_settings() -> None:
+    """What no data set could make right, said before anything is read."""
+    for name in ("batch_size", "accum_steps", "training_iterations", "eval_interval", "save_model_interval", "base_lr", "grad_clip", "decay_factor"):
+        if globals()[name] <= 0:
+            raise InputError(f"{name} is {globals()[name]}; expected more than 0")
+    for name in ("num_workers", "eval_iterations", "min_lr", "warmup_steps", "weight_decay", "dropout", "seed"):
+        if globals()[name] < 0:
+            raise InputError(f"{name} is {globals()[name]}; expected 0 or more")
+    for name, length in (("image_size", len(image_size) == 2), ("features", len(features) > 0)):
+        if not length or any(type(number) is not int or number < 1 for number in globals()[name]):
+            raise InputError(f"{name} is {globals()[name]}; expected whole numbers above 0 such as {utils.settings_of(globals())[name]}")
+    if dropout >= 1:
+        raise InputError(f"dropout is {dropout}; expected a share below 1")
+    if architecture not in ARCHITECTURES:
+        raise InputError(f"architecture is {architecture!r}; expected one of {', '.join(ARCHITECTURES)}")
+    utils.make_loss(loss)
+
+
+def start_run() -> Path:
+    """The run's folder, new or empty: a run is never written over."""
+    run = Path(run_dir) if run_dir else Path("TrainingOutput") / f"{Path(dataset).name}-{datetime.now():%Y%m%d-%H%M%S}"
+    if any((run / name).exists() for name in ("last.pth", "best.pth", "history.csv", "report.json")):
+        raise InputError(f"run_dir {run} holds a run already; name another, or move that one away")
+    run.mkdir(parents=True, exist_ok=True)
+    return run
+
+
+def make_optimizer(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(model.parameters(), lr=base_lr, weight_decay=weight_decay, fused=True)  # one kernel for all weights
+
+
+def train_step(model: nn.Module, batches: Iterator, loss_of, optimizer, scaler, place: utils.Place, step: int) -> float:
+    """accum_steps micro-batches, then one update; returns their mean loss."""
+    for group in optimizer.param_groups:
+        group["lr"] = utils.learning_rate(step, base_lr, min_lr, warmup_steps, decay_factor)
+    model.train()
+    torch.manual_seed(seed * 1_000_003 + step)  # dropout follows from the step, so that a run can be taken up anywhere
+    total = torch.zeros((), device=place.device)
+    for _ in range(accum_steps):
+        images, masks = place.put(next(batches))
+        with place.autocast():
+            logits = model(images)
+        loss_value = loss_of(logits, masks) / accum_steps
+        scaler.scale(loss_value).backward()
+        total += loss_value.detach()
+    scaler.unscale_(optimizer)
+    nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad(set_to_none=True)
+    return total.item()  # the one wait for the device in a step
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, split: SegmentationDataset, loss_of, place: utils.Place, num_classes: int) -> dict:
+    """Loss, pixel accuracy and mean IoU on eval_iterations batches at image_size, in eval mode and without augmentation."""
+    model.eval()
+    matrix = utils.ConfusionMatrix(num_classes, place.device)
+    losses, count = torch.zeros((), device=place.device), 0
+    for batch in ordered_batches(split, batch_size, eval_iterations):
+        images, masks = place.put(batch)
+        with place.autocast():
+            logits = model(images)
+        losses += loss_of(logits, masks) * len(images)
+        count += len(images)
+        matrix.update(logits.argmax(1), masks)
+    scores = matrix.scores()
+    return {"loss": losses.item() / count, "pixel_accuracy": scores["pixel_accuracy"], "mean_iou": scores["mean_iou"]}
+
+
+@torch.no_grad()
+def judge(model: nn.Module, split: SegmentationDataset, place: utils.Place, num_classes: int, name: str) -> utils.ConfusionMatrix:
+    """The whole split, each picture's logits resized to its mask's own size, as published results are counted."""
+    model.eval()
+    matrix = utils.ConfusionMatrix(num_classes, place.device)
+    rows = iter(split.rows)
+    for batch in tqdm(ordered_batches(split, batch_size), f"judging {name}", -(-len(split) // batch_size), leave=False):
+        images, _ = place.put(batch)
+        with place.autocast():
+            logits = model(images)
+        for one, row in zip(logits, rows):
+            mask = torch.from_numpy(split.data.read_full_mask(row)).to(place.device)
+            matrix.update(F.interpolate(one[None], size=mask.shape, mode="bilinear").argmax(1)[0], mask)
+    return matrix
+
+
+@torch.no_grad()
+def draw_predictions(path: Path, model: nn.Module, split: SegmentationDataset, place: utils.Place, data: Data) -> None:
+    """image | mask | prediction for a few pictures of a split, the same ones each time."""
+    model.eval()
+    images, masks = next(ordered_batches(split, 4, 1))
+    with place.autocast():
+        preds = model(images.to(place.device)).argmax(1).cpu()
+    colors = data.table.colors
+    rows = [[image.permute(1, 2, 0).numpy(), utils.color_mask(mask.numpy(), colors), utils.color_mask(pred.numpy(), colors)]
+            for image, mask, pred in zip(images, masks, preds)]
+    utils.save_picture(path, utils.sheet(rows, data.table.names, colors))
+
+
+def describe(model: nn.Module, arguments: dict, data: Data, step: int, metrics: dict) -> dict:
+    """The checkpoint: all that inference needs to know."""
+    return {"format": 1, "model": arguments, "weights": utils.plain_weights(model),
+            "classes": [{"name": name, "color": list(color)} for name, color in zip(data.table.names, data.table.colors)],
+            "image_size": list(image_size), "scale": data.scale(), "step": step, "metrics": metrics, "constants": utils.settings_of(globals())}
+
+
+def write_history(path: Path, history: list[dict]) -> None:
+    text = io.StringIO()
+    table = csv.DictWriter(text, HISTORY)
+    table.writeheader()
+    table.writerows(history)
+    utils.write_atomic(path, text.getvalue().encode())
+
+
+def write_report(run: Path, model: nn.Module, splits: dict[str, SegmentationDataset], place: utils.Place, data: Data, facts: dict) -> dict:
+    """report.json and the confusion matrix of the last split; returns the splits' scores."""
+    matrices = {name: judge(model, split, place, len(data.table.names), name) for name, split in splits.items()}
+    scores = {name: matrix.report(data.table.names) for name, matrix in matrices.items()}
+    last = list(splits)[-1]
+    utils.draw_confusion(run / "confusion.png", matrices[last].counts, data.table.names)
+    utils.write_atomic(run / "report.json", json.dumps({**scores, **facts, "judged_on": last}, indent=1).encode())
+    return scores
+
+
+def main() -> None:
+    check_settings()
+    place = utils.Place(device, precision)
+    data = prepare(dataset, data_dir, image_size, cache, seed)
+    print(report(data))
+    if "val" not in data.splits:
+        raise InputError(f"{data.name} has no validation pairs; expected some beside train, to choose the best weights by")
+    run = start_run()
+
+    torch.manual_seed(seed)
+    arguments = {"architecture": architecture, "num_classes": len(data.table.names), "in_channels": 3, "features": list(features), "dropout": dropout}
+    model = build_model(**arguments).to(place.device, memory_format=torch.channels_last)
+    optimizer, loss_of = make_optimizer(model), utils.make_loss(loss)
+    scaler = torch.amp.GradScaler(place.device.type, enabled=place.dtype == torch.float16)
+    fast_model = torch.compile(model) if compile_model and place.device.type == "cuda" else model
+    splits = {name: SegmentationDataset(data, name) for name in data.splits}
+    stream = SegmentationDataset(data, "train", make_augment(image_size), seed)
+    batches = training_batches(stream, batch_size, num_workers=num_workers)
+    print(f"{count_parameters(model):,} parameters on {place}; the run's files are in {run}")
+
+    history: list[dict] = []
+    rates = [utils.learning_rate(step, base_lr, min_lr, warmup_steps, decay_factor) for step in range(1, training_iterations + 1)]
+    utils.draw_learning_rate(run / "learning_rate.png", rates)
+    start, trained = time.perf_counter(), 0.0
+    bar = tqdm(range(1, training_iterations + 1), "training", unit="step", dynamic_ncols=True)
+    for step in bar:
+        began = time.perf_counter()
+        loss_value = train_step(fast_model, batches, loss_of, optimizer, scaler, place, step)
+        trained += time.perf_counter() - began
+        images_seen = step * accum_steps * batch_size
+        bar.set_postfix_str(f"loss {loss_value:.3f}, lr {rates[step - 1]:.1e}, {images_seen / trained:.1f} images/s")
+
+        if step % eval_interval == 0 or step == training_iterations:
+            row = {"step": step, "images_seen": images_seen, "seconds": round(time.perf_counter() - start, 2), "learning_rate": rates[step - 1]}
+            for name in ("train", "val"):
+                scores = evaluate(model, splits[name], loss_of, place, len(data.table.names))
+                row |= {f"{name}_{key}": value for key, value in scores.items()}
+            is_best = row["val_mean_iou"] > max((earlier["val_mean_iou"] for earlier in history), default=-1)
+            history.append(row)
+            write_history(run / "history.csv", history)
+            utils.draw_curves(run / "curves.png", history)
+            draw_predictions(run / "predictions" / f"step_{step:06d}.png", model, splits["val"], place, data)
+            if is_best:
+                best = describe(model, arguments, data, step, {key: row[key] for key in HISTORY[-3:]})
+                utils.save_checkpoint(run / "best.pth", best)
+                utils.save_checkpoint(Path("unet_model.pth"), best)
+            bar.write(f"step {step}: " + ", ".join(f"{key} {row[key]:.3f}" for key in ("train_loss", "val_loss", "train_mean_iou", "val_mean_iou")))
+        if step % save_model_interval == 0 or step == training_iterations:
+            state = {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict(), "history": history}
+            utils.save_checkpoint(run / "last.pth", {**describe(model, arguments, data, step, {}), "resume": state})
+
+    model.load_state_dict(utils.load_checkpoint(run / "best.pth")["weights"])
+    facts = {"seconds": round(time.perf_counter() - start, 2), "images_per_second": round(images_seen / trained, 2),
+             "parameters": count_parameters(model), "device": str(place.device), "precision": place.precision}
+    scores = write_report(run, model, splits, place, data, facts)
+    print(utils.format_report(scores))
+    print(f"weights: unet_model.pth, the best by validation; pictures, curves and report: {run}")
+
+
+if __name__ == "__main__":
+    try:
+        utils.override(globals(), sys.argv[1:])
+        main()
+    except InputError as problem:
+        sys.exit(str(problem))

@@ -1,0 +1,374 @@
+"""Losses, the learning rate, the confusion matrix, checkpoints, pictures, and how settings are overridden.
+
+Masks are int64 (B, H, W) in 0..K-1 or IGNORE; logits are float32 (B, K, H, W). Ignored pixels count nowhere.
+A batch's loss is the mean over its pictures of each picture's own loss, so that a batch of eight and four batches of two
+give the same gradient, however unevenly the ignored pixels lie.
+"""
+import ast
+import difflib
+import io
+import math
+import os
+import runpy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw, ImageFont
+
+from dataset import IGNORE, InputError
+
+# ---- settings: recipes and name=value ----
+
+
+def settings_of(module: dict) -> dict:
+    """A script's constants: its plain lower-case numbers, strings and tuples."""
+    return {name: value for name, value in module.items() if name.islower() and not name.startswith("_")
+            and isinstance(value, (bool, int, float, str, tuple))}
+
+
+def parse(text, default):
+    """text as a value of the default's type, or None; an int may stand for a float, a single number for a pair."""
+    if isinstance(text, str) and not isinstance(default, str):
+        try:
+            text = ast.literal_eval({"true": "True", "false": "False"}.get(text.lower(), text))
+        except (ValueError, SyntaxError):
+            return None
+    if isinstance(default, tuple) and isinstance(text, list):
+        text = tuple(text)
+    if isinstance(default, tuple) and len(default) == 2 and type(text) is int:
+        text = (text, text)
+    if isinstance(default, float) and type(text) is int:
+        text = float(text)
+    return text if type(text) is type(default) else None
+
+
+def override(module: dict, arguments: Sequence[str]) -> None:
+    """Set a script's constants for this run from recipes (files of constants) and name=value, in the order given."""
+    known = settings_of(module)
+    for argument in arguments:
+        name, equals, text = argument.partition("=")
+        if equals:
+            given = {name: text}
+        elif Path(argument).is_file():
+            given = settings_of(runpy.run_path(argument))
+        else:
+            raise InputError(f"{argument!r} is neither a recipe's file nor name=value")
+        for name, text in given.items():
+            if name not in known:
+                nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
+                raise InputError(f"there is no constant {name!r}; did you mean {nearest}?")
+            value = parse(text, known[name])
+            if value is None:
+                raise InputError(f"{name} is {text!r}; expected {type(known[name]).__name__} as in {name} = {known[name]!r}")
+            module[name] = value
+
+
+# ---- the machine ----
+
+class Place:
+    """Where the net runs and in which precision."""
+
+    def __init__(self, device: str, precision: str):
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        try:
+            self.device = torch.device(device)
+            torch.zeros(1, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise InputError(f"device is {device!r}, which this machine doesn't offer ({str(error).splitlines()[0]}); auto takes what is there") from error
+        self.precision = self.best_precision() if precision == "auto" else precision
+        dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+        if self.precision not in dtypes or (self.precision == "fp16" and self.device.type == "cpu"):
+            raise InputError(f"precision is {precision!r}; expected auto, fp32 or bf16, or on a GPU fp16")
+        self.dtype = dtypes[self.precision]
+
+    def best_precision(self) -> str:
+        """bf16 only where the chip multiplies in it: emulated, it is ten times slower than fp32."""
+        if self.device.type == "cuda":
+            return "bf16" if torch.cuda.get_device_capability(self.device)[0] >= 8 else "fp16"
+        has = getattr(torch.cpu, "get_capabilities", dict)() if self.device.type == "cpu" else {}
+        return "bf16" if has.get("avx512_bf16") or has.get("amx_bf16") else "fp32"
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def put(self, batch: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images and masks on the device: uint8 travels, int64 masks are made there."""
+        images, masks = (tensor.to(self.device, non_blocking=True) for tensor in batch)
+        return images.contiguous(memory_format=torch.channels_last), masks.long()
+
+    def __str__(self) -> str:
+        return f"{self.device} in {self.precision}"
+
+
+def plain_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The weights on the CPU under their plain names."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+
+
+# ---- losses ----
+
+def cross_entropy(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """Each picture's mean over its pixels with a class, (B,); 0 for a picture that has none."""
+    per_pixel = F.cross_entropy(logits, masks, ignore_index=IGNORE, reduction="none")  # (B, H, W), 0 where ignored
+    counted = (masks != IGNORE).sum(dim=(1, 2))
+    return per_pixel.sum(dim=(1, 2)) / counted.clamp(min=1)
+
+
+def dice(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """Each picture's 1 - soft Dice, averaged over the classes present in it, (B,); taken on probabilities, so it has a gradient."""
+    valid = (masks != IGNORE).unsqueeze(1)  # (B, 1, H, W)
+    probs = logits.softmax(dim=1) * valid
+    truth = F.one_hot(masks.where(masks != IGNORE, 0), logits.shape[1]).movedim(-1, 1) * valid  # (B, K, H, W)
+    overlap = (probs * truth).sum(dim=(2, 3))  # (B, K)
+    truth_sum = truth.sum(dim=(2, 3))
+    score = 2 * overlap / (probs.sum(dim=(2, 3)) + truth_sum).clamp(min=1e-6)
+    present = truth_sum > 0
+    return ((1 - score) * present).sum(dim=1) / present.sum(dim=1).clamp(min=1)
+
+
+LOSSES = {"ce": cross_entropy, "dice": dice}
+
+
+def make_loss(name: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """The loss that a name such as "ce+dice" stands for, from logits and masks to the mean over the batch's pictures."""
+    parts = name.split("+")
+    if unknown := [part for part in parts if part not in LOSSES]:
+        raise InputError(f"loss is {name!r}, of which {unknown[0]!r} is unknown; expected {', '.join(LOSSES)} or a sum such as ce+dice")
+
+    def loss(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        return sum(LOSSES[part](logits, masks) for part in parts).mean()
+    return loss
+
+
+def learning_rate(step: int, base_lr: float, min_lr: float, warmup_steps: int, decay_factor: float) -> float:
+    """Quadratic up over the warm-up, then base_lr less the square root of the steps since, never below min_lr."""
+    if step < warmup_steps:
+        return max(base_lr * step ** 2 / warmup_steps ** 2, min_lr)
+    return max(base_lr - math.sqrt((step - warmup_steps) / decay_factor), min_lr)
+
+
+# ---- metrics ----
+
+class ConfusionMatrix:
+    """Counts of pixels, row = true class, column = predicted; all scores come from the one matrix over a whole split."""
+
+    def __init__(self, num_classes: int, device: torch.device | str = "cpu"):
+        self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
+
+    def update(self, preds: torch.Tensor, masks: torch.Tensor) -> None:
+        """Add predictions and masks of the same shape, both class ids; ignored pixels are left out."""
+        classes = len(self.counts)
+        valid = masks != IGNORE
+        pairs = masks[valid].long() * classes + preds[valid].long()
+        self.counts += torch.bincount(pairs, minlength=classes ** 2).view(classes, classes)
+
+    def scores(self) -> dict:
+        """Tensors on the CPU: share, iou, dice (K,), NaN for a class that the masks don't have; and the means over those they have."""
+        counts = self.counts.cpu().double()
+        hit, true, predicted = counts.diag(), counts.sum(1), counts.sum(0)
+        absent = true == 0
+        iou = (hit / (true + predicted - hit)).masked_fill(absent, math.nan)
+        dice_score = (2 * hit / (true + predicted)).masked_fill(absent, math.nan)
+        return {"share": true / true.sum(), "iou": iou, "dice": dice_score, "pixel_accuracy": (hit.sum() / true.sum()).item(),
+                "mean_iou": iou.nanmean().item(), "mean_dice": dice_score.nanmean().item()}
+
+    def report(self, names: Sequence[str]) -> dict:
+        """The scores as report.json holds them (null where a class is absent), with the baseline: always the commonest class."""
+        scores = self.scores()
+        share = scores["share"]
+        commonest = int(share.nan_to_num().argmax())
+
+        def number(value) -> float | None:
+            return None if math.isnan(value) else float(value)
+        classes = [{"name": name, "share": number(share[i]), "iou": number(scores["iou"][i]), "dice": number(scores["dice"][i])}
+                   for i, name in enumerate(names)]
+        baseline = {"class": names[commonest], "pixel_accuracy": number(share[commonest]),
+                    "mean_iou": number(share[commonest] / max(1, int((share > 0).sum())))}
+        return {**{key: number(scores[key]) for key in ("pixel_accuracy", "mean_iou", "mean_dice")}, "classes": classes, "baseline": baseline}
+
+
+def format_report(report: dict[str, dict]) -> str:
+    """The closing table: a column for each split, a row for each class."""
+    splits = list(report)
+
+    def row(name: str, values: list) -> str:
+        return f"{name:<24}" + "".join(f"{'-' if value is None else f'{value:.4f}':>10}" for value in values)
+    lines = [f"{'':<24}" + "".join(f"{split:>10}" for split in splits)]
+    for key in ("pixel_accuracy", "mean_iou", "mean_dice"):
+        lines.append(row(key.replace("_", " "), [report[split][key] for split in splits]))
+    for i, entry in enumerate(report[splits[-1]]["classes"]):
+        share = f"{entry['share']:.1%}" if entry["share"] else "-"
+        lines.append(row(f"  IoU {entry['name']:<13}{share:>6}", [report[split]["classes"][i]["iou"] for split in splits]))
+    baseline = report[splits[-1]]["baseline"]
+    lines.append(row(f"always {baseline['class']}: accuracy", [report[split]["baseline"]["pixel_accuracy"] for split in splits]))
+    lines.append(row(f"always {baseline['class']}: mean IoU", [report[split]["baseline"]["mean_iou"] for split in splits]))
+    return "\n".join(lines)
+
+
+# ---- files: written aside, flushed, then renamed, so that a kill or a full disk leaves the previous one whole ----
+
+def write_atomic(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(aside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def save_checkpoint(path: Path, checkpoint: dict) -> None:
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path) -> dict:
+    """A checkpoint's dict; weights_only, so that a stranger's file can't run code."""
+    if not path.is_file():
+        raise InputError(f"checkpoint {path} is not there; `python train.py` makes one")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        if checkpoint["format"] != 1:
+            raise ValueError(f"format {checkpoint['format']}")
+    except Exception as error:  # torch.load raises a dozen kinds for a file that is torn, foreign or hostile
+        raise InputError(f"{path} is not a checkpoint of this project ({type(error).__name__}); expected one that train.py wrote") from error
+    return checkpoint
+
+
+# ---- pictures ----
+
+def save_picture(path: Path, picture: np.ndarray) -> None:
+    """uint8 (H, W, 3) RGB as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "png")
+    write_atomic(path, buffer.getvalue())
+
+
+def full_palette(colors: Sequence[Sequence[int]]) -> np.ndarray:
+    """Colours for all 256 values, white for IGNORE; uint8 (256, 3)."""
+    palette = np.zeros((256, 3), np.uint8)
+    palette[:len(colors)] = colors
+    palette[IGNORE] = 255
+    return palette
+
+
+def save_mask(path: Path, mask: np.ndarray, colors: Sequence[Sequence[int]]) -> None:
+    """Class ids uint8 (H, W) as a palette PNG: its pixels hold the ids, viewers show the colours."""
+    picture = Image.fromarray(mask)
+    picture.putpalette(full_palette(colors).tobytes())  # all 256 entries, else Pillow stores fewer bits and 255 comes back as 15
+    buffer = io.BytesIO()
+    picture.save(buffer, "png")
+    write_atomic(path, buffer.getvalue())
+
+
+def color_mask(mask: np.ndarray, colors: Sequence[Sequence[int]]) -> np.ndarray:
+    """Class ids (H, W) as colours, uint8 (H, W, 3)."""
+    return full_palette(colors)[mask]
+
+
+def legend(names: Sequence[str], colors: Sequence[Sequence[int]], width: int) -> np.ndarray:
+    """A strip uint8 (h, width, 3) with a patch of colour and a name for each class, in as many lines as it takes."""
+    font = ImageFont.load_default(size=12)
+    places, x, y = [], 6, 4
+    for name in names:
+        needed = int(font.getlength(name)) + 30
+        if x > 6 and x + needed > width:
+            x, y = 6, y + 18
+        places.append((x, y))
+        x += needed
+    strip = Image.new("RGB", (width, y + 20), "white")
+    draw = ImageDraw.Draw(strip)
+    for (x, y), name, color in zip(places, names, colors):
+        draw.rectangle((x, y, x + 13, y + 12), fill=tuple(color), outline="black")
+        draw.text((x + 18, y - 1), name, fill="black", font=font)
+    return np.array(strip)
+
+
+def with_legend(picture: np.ndarray, names: Sequence[str], colors: Sequence[Sequence[int]]) -> np.ndarray:
+    """The picture over its legend; a narrow one gets a white margin on the right."""
+    width = max(picture.shape[1], 200)
+    margin = np.full((picture.shape[0], width - picture.shape[1], 3), 255, np.uint8)
+    return np.concatenate([np.concatenate([picture, margin], axis=1), legend(names, colors, width)])
+
+
+def overlay(image: np.ndarray, mask: np.ndarray, names: Sequence[str], colors: Sequence[Sequence[int]]) -> np.ndarray:
+    """The picture under its classes' colours, with a legend of the classes that are there."""
+    blended = (image * .45 + color_mask(mask, colors) * .55).astype(np.uint8)
+    present = [i for i in range(len(names)) if (mask == i).any()]
+    return with_legend(blended, [names[i] for i in present], [colors[i] for i in present])
+
+
+def sheet(rows: Sequence[Sequence[np.ndarray]], names: Sequence[str], colors: Sequence[Sequence[int]]) -> np.ndarray:
+    """Rows of pictures of one size with white lines between them, small ones enlarged, over the legend."""
+    times = max(1, 240 // rows[0][0].shape[1])
+    framed = [np.concatenate([np.pad(np.kron(picture, np.ones((times, times, 1), np.uint8)), ((2, 2), (2, 2), (0, 0)), constant_values=255)
+                              for picture in row], axis=1) for row in rows]
+    return with_legend(np.concatenate(framed), names, colors)
+
+
+def sample_sheet(samples: Sequence[tuple[torch.Tensor, torch.Tensor]], names: Sequence[str], colors: Sequence[Sequence[int]]) -> np.ndarray:
+    """Image and mask side by side, two pairs in a row."""
+    cells = [picture for image, mask in samples for picture in (image.permute(1, 2, 0).numpy(), color_mask(mask.numpy(), colors))]
+    return sheet([cells[i:i + 4] for i in range(0, len(cells) - 3, 4)], names, colors)
+
+
+def save_figure(path: Path, figure) -> None:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    write_atomic(path, buffer.getvalue())
+
+
+def draw_curves(path: Path, history: Sequence[dict]) -> None:
+    """Loss, pixel accuracy and mean IoU of training and validation against the step."""
+    from matplotlib.figure import Figure  # slow to import, and a run needs it late
+
+    steps = [row["step"] for row in history]
+    best = max(history, key=lambda row: row["val_mean_iou"])["step"]
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    for axes, kind in zip(figure.subplots(1, 3), ("loss", "pixel_accuracy", "mean_iou")):
+        for split, style in (("train", "C0o-"), ("val", "C1s-")):
+            axes.plot(steps, [row[f"{split}_{kind}"] for row in history], style, markersize=3, label={"train": "training", "val": "validation"}[split])
+        axes.axvline(best, color="grey", linestyle=":", label=f"best validation mean IoU: step {best}")
+        axes.set(xlabel="step", title=kind.replace("_", " ").replace("iou", "IoU"))
+        axes.grid(alpha=.3)
+    axes.legend(fontsize=8)
+    save_figure(path, figure)
+
+
+def draw_learning_rate(path: Path, rates: Sequence[float]) -> None:
+    """The learning rate of every step, the first being step 1."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.2), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(range(1, len(rates) + 1), rates)
+    axes.set(xlabel="step", title="learning rate", ylim=(0, None))
+    axes.grid(alpha=.3)
+    save_figure(path, figure)
+
+
+def draw_confusion(path: Path, counts: torch.Tensor, names: Sequence[str]) -> None:
+    """Each true class's pixels by the class they were taken for, in per cent of the row."""
+    from matplotlib.figure import Figure
+
+    shares = (counts / counts.sum(1, keepdim=True).clamp(min=1) * 100).cpu().numpy()
+    side = 2.5 + .45 * len(names)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    axes.set(xticks=range(len(names)), yticks=range(len(names)), xlabel="predicted", ylabel="true", title="% of each true class's pixels")
+    axes.set_xticklabels(names, rotation=90)
+    axes.set_yticklabels(names)
+    for i, row in enumerate(shares.tolist()):
+        for j, share in enumerate(row):
+            if share >= .5:
+                axes.text(j, i, f"{share:.0f}", ha="center", va="center", fontsize=7, color="white" if share > 50 else "black")
+    save_figure(path, figure)
