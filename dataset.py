@@ -18,6 +18,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -38,6 +39,7 @@ IGNORE = 255  # a pixel without a class: no loss, no metric
 COLOR = 1 << 24  # marks a mask pixel that holds a colour, so that ids and colours find their class in one table
 CACHE = Path(__file__).parent / "Dataset" / "cache"  # resized pictures; may be deleted at any time
 SPLITS = ("train", "val", "test")
+JPEG = {".jpg", ".jpeg"}
 JUNK = {"thumbs.db", "desktop.ini"}  # what file managers leave behind, beside names that start with a dot
 Image.MAX_IMAGE_PIXELS = 500_000_000  # beyond twice this a picture is refused: a small file may unpack to any size
 cv2.setNumThreads(0)  # pictures are worked on side by side already
@@ -68,46 +70,51 @@ def color_key(color: Sequence[int]) -> int:
 
 # ---- reading: the same for training and inference ----
 
-def read_image(path: Path) -> np.ndarray:
-    """Any picture that Pillow knows, as uint8 (H, W, 3) RGB: turned as its EXIF says, transparency on white."""
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """A picture turned as its EXIF says; one that can't be read is named."""
     try:
         with Image.open(path) as file:
-            picture = ImageOps.exif_transpose(file)
-            if picture.mode[0] in "IF":  # 16 bits or more in a channel: clipping to 8 would turn nearly all of it white
-                values = np.asarray(picture, np.float32)
-                top = 65535 if picture.mode.startswith("I;16") else max(values.max(), 1)
-                picture = Image.fromarray(np.clip(values * (255 / top) + .5, 0, 255).astype(np.uint8))
-            if picture.has_transparency_data:
-                picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
-            return np.array(picture.convert("RGB"))
+            yield ImageOps.exif_transpose(file)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{path} can't be read as a picture ({error}); replace it or take it out") from error
 
 
+def read_image(path: Path) -> np.ndarray:
+    """Any picture that Pillow knows, as uint8 (H, W, 3) RGB; transparency shows white."""
+    with opened(path) as picture:
+        if picture.mode[0] in "IF":  # 16 bits or more in a channel: clipping to 8 would turn nearly all of it white
+            values = np.asarray(picture, np.float32)
+            top = 65535 if picture.mode.startswith("I;16") else max(values.max(), 1)
+            picture = Image.fromarray(np.clip(values * (255 / top) + .5, 0, 255).astype(np.uint8))
+        if picture.has_transparency_data:
+            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
+        return np.array(picture.convert("RGB"))
+
+
 def read_mask(path: Path) -> np.ndarray:
     """A mask's pixels as they lie on disk, int32 (H, W): ids of grey and palette files, COLOR | rgb of coloured ones."""
-    try:
-        with Image.open(path) as file:
-            picture = ImageOps.exif_transpose(file)
-            if picture.mode in ("1", "L", "P", "I", "I;16"):  # a palette file's pixels are ids; its colours only show them
-                return np.array(picture).astype(np.int32)
-            rgb = np.array(picture.convert("RGB")).astype(np.int32)
-            return COLOR | rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} can't be read as a mask ({error}); replace it or take its pair out") from error
+    with opened(path) as picture:
+        if picture.mode in ("1", "L", "P", "I", "I;16"):  # a palette file's pixels are ids; its colours only show them
+            return np.array(picture).astype(np.int32)
+        rgb = np.array(picture.convert("RGB")).astype(np.int32)
+        return COLOR | rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
+
+
+def count_values(path: Path) -> Counter:
+    values, counts = np.unique(read_mask(path), return_counts=True)
+    return Counter(dict(zip(values.tolist(), counts.tolist())))
+
+
+def color_of(value: int) -> tuple[int, int, int]:
+    """The colour of a mask's pixel; a grey file's value is its grey."""
+    return (value >> 16 & 255, value >> 8 & 255, value & 255) if value & COLOR else (value, value, value)
 
 
 def describe_values(values: Counter) -> str:
     """Mask values as a person writes them, with their pixel counts, the commonest first."""
-    def show(value: int) -> str:
-        return f"colour ({value >> 16 & 255}, {value >> 8 & 255}, {value & 255})" if value & COLOR else str(value)
-    shown = [f"{show(value)} ({count:,} pixels)" for value, count in values.most_common(8)]
+    shown = [f"{f'colour {color_of(value)}' if value & COLOR else value} ({count:,} pixels)" for value, count in values.most_common(8)]
     return ", ".join(shown) + (f" and {len(values) - 8} more" if len(values) > 8 else "")
-
-
-def count_values(mask: np.ndarray) -> Counter:
-    values, counts = np.unique(mask, return_counts=True)
-    return Counter(dict(zip(values.tolist(), counts.tolist())))
 
 
 def read_ids(path: Path, meaning: dict[int, int]) -> np.ndarray:
@@ -118,8 +125,8 @@ def read_ids(path: Path, meaning: dict[int, int]) -> np.ndarray:
     place = np.minimum(np.searchsorted(keys, mask), len(keys) - 1)
     unknown = mask[keys[place] != mask]
     if unknown.size:
-        cure = "save masks as PNG, without smoothing" if path.suffix.lower() in (".jpg", ".jpeg") else "add them to classes.csv (id 255 = ignore)"
-        raise InputError(f"{path} holds {describe_values(count_values(unknown))}, not in the class table; {cure}")
+        cure = "save masks as PNG, without smoothing" if path.suffix.lower() in JPEG else "add them to classes.csv (id 255 = ignore)"
+        raise InputError(f"{path} holds {describe_values(Counter(unknown.tolist()))}, not in the class table; {cure}")
     return ids[place]
 
 
@@ -177,29 +184,30 @@ class Folder:
         """Without classes.csv two values mean background and object."""
         def values_of(path: Path) -> Counter:
             try:
-                return count_values(read_mask(path))
+                return count_values(path)
             except InputError:
-                return Counter()  # named with all other problems when the pairs are read
-        masks = list(self.by_stem("masks").values())
-        self.problems.clear()  # pairs() finds them again
+                return Counter()  # it will be named with all other problems when the pairs are read
+        masks = list_files(self.root / "masks")
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             values = sum(threads.map(values_of, masks), Counter())
         ignored = {255} if set(values) == {0, 1, 255} else set()
         classes = sorted(set(values) - ignored)
         if len(classes) != 2:
-            raise InputError(self.ask_for_table(values, classes))
-        return Table(["background", "object"], [(0, 0, 0), (255, 190, 0)],
-                     {classes[0]: 0, classes[1]: 1, **{value: IGNORE for value in ignored}})
+            raise InputError(self.ask_for_table(values, any(path.suffix.lower() in JPEG for path in masks)))
+        return Table(["background", "object"], [(0, 0, 0), (255, 190, 0)], {classes[0]: 0, classes[1]: 1, **dict.fromkeys(ignored, IGNORE)})
 
-    def ask_for_table(self, values: Counter, classes: list[int]) -> str:
-        smoothed = len(classes) > 64
-        if smoothed:
-            return (f"the masks in {self.root / 'masks'} hold {len(classes)} values, most of them surely between two classes: "
-                    "masks saved as JPEG or resized with smoothing; save them as PNG and resize them with nearest neighbour")
-        rows = [f"{i if value & COLOR else value},class{i},{value >> 16 & 255},{value >> 8 & 255},{value & 255}" if value & COLOR
-                else f"{value},class{value},{value * 67 % 256},{value * 131 % 256},{value * 197 % 256}" for i, value in enumerate(classes)]
-        return (f"the masks in {self.root / 'masks'} hold {describe_values(values)}; two values would mean background and object, "
-                f"others need {self.root / 'classes.csv'}. To start from, with names of your own:\nid,name,red,green,blue\n" + "\n".join(rows))
+    def ask_for_table(self, values: Counter, has_jpeg: bool) -> str:
+        found = f"the masks in {self.root / 'masks'} hold {len(values)} values: {describe_values(values)}"
+        if has_jpeg or len(values) > 40:
+            return f"{found}; so many come from saving as JPEG or resizing with smoothing: save masks as PNG, resize them with nearest neighbour"
+        classes = sorted(values.keys() - {IGNORE})
+        if classes == list(range(len(classes))):  # ids already: any colours will do
+            rows = [(i, i * 67 % 256, i * 131 % 256, i * 197 % 256) for i in classes]
+        else:
+            rows = [(i, *color_of(value)) for i, value in enumerate(classes)]
+        listed = "\n".join(f"{i},class{i},{red},{green},{blue}" for i, red, green, blue in rows)
+        return (f"{found}; two values would mean background and object, others need {self.root / 'classes.csv'}. "
+                f"To start from, with names of your own:\nid,name,red,green,blue\n{listed}")
 
 
 def read_class_table(path: Path) -> Table:
@@ -214,8 +222,12 @@ def read_class_table(path: Path) -> Table:
     if sorted(table) != list(range(len(table))) or len(table) < 2 or len(table) + len(ignored) != len(rows):
         raise InputError(f"{path} has the ids {[row['id'] for row in rows]}; expected 0, 1, 2, … each once (and 255 for colours to ignore)")
     names, colors = zip(*(table[i] for i in range(len(table))))
-    by_color = {**{color_key(color): IGNORE for color in ignored}, **{color_key(color): i for i, color in enumerate(colors)}}
-    return Table(list(names), list(colors), {**{i: i for i in range(len(names))}, IGNORE: IGNORE, **by_color})
+    meaning = {IGNORE: IGNORE}
+    for i, color in [*((IGNORE, color) for color in ignored), *enumerate(colors)]:
+        meaning[color_key(color)] = i
+        if len(set(color)) == 1:  # grey: a grey file may hold it as its value
+            meaning[color[0]] = i
+    return Table(list(names), list(colors), {**meaning, **{i: i for i in range(len(names))}})
 
 
 class Streets(Folder):
@@ -336,10 +348,9 @@ def split_pairs(pairs: list[Pair], seed: int) -> dict[str, list[int]]:
         raise InputError(f"{len(pairs)} pair of image and mask found; expected at least 2, one to train on and one to judge by")
     shuffled = [list(groups.values())[i] for i in np.random.default_rng(seed).permutation(len(groups))]
     held_out = max(1, round(.15 * len(groups)))
-    bounds = {"val": shuffled[:held_out], "test": shuffled[held_out:2 * held_out] if len(groups) > 2 else [], "train": shuffled[2 * held_out:]}
-    if len(groups) == 2:
-        bounds["train"] = shuffled[1:]
-    return {split: sorted(itertools.chain(*bounds[split])) for split in SPLITS if bounds[split]}
+    rest = 2 * held_out if len(groups) > 2 else held_out  # of two groups none is left for a test
+    parts = {"train": shuffled[rest:], "val": shuffled[:held_out], "test": shuffled[held_out:rest]}
+    return {split: sorted(itertools.chain(*chosen)) for split, chosen in parts.items() if chosen}
 
 
 def fingerprint(*parts) -> str:

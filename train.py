@@ -96,10 +96,11 @@ def make_optimizer(model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.AdamW(model.parameters(), lr=base_lr, weight_decay=weight_decay, fused=True)  # one kernel for all weights
 
 
-def train_step(model: nn.Module, batches: Iterator, loss_of, optimizer, scaler, place: utils.Place, step: int) -> float:
+def train_step(model: nn.Module, batches: Iterator, loss_of, optimizer, scaler, place: utils.Place,
+               step: int, rate: float) -> float:
     """accum_steps micro-batches, then one update; returns their mean loss."""
     for group in optimizer.param_groups:
-        group["lr"] = utils.learning_rate(step, base_lr, min_lr, warmup_steps, decay_factor)
+        group["lr"] = rate
     model.train()
     torch.manual_seed(seed * 1_000_003 + step)  # dropout follows from the step, so that a run can be taken up anywhere
     total = torch.zeros((), device=place.device)
@@ -119,10 +120,10 @@ def train_step(model: nn.Module, batches: Iterator, loss_of, optimizer, scaler, 
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, split: SegmentationDataset, loss_of, place: utils.Place, num_classes: int) -> dict:
+def evaluate(model: nn.Module, split: SegmentationDataset, loss_of, place: utils.Place) -> dict:
     """Loss, pixel accuracy and mean IoU on eval_iterations batches at image_size, in eval mode and without augmentation."""
     model.eval()
-    matrix = utils.ConfusionMatrix(num_classes, place.device)
+    matrix = utils.ConfusionMatrix(model.num_classes, place.device)
     losses, count = torch.zeros((), device=place.device), 0
     for batch in ordered_batches(split, batch_size, eval_iterations):
         images, masks = place.put(batch)
@@ -136,10 +137,44 @@ def evaluate(model: nn.Module, split: SegmentationDataset, loss_of, place: utils
 
 
 @torch.no_grad()
-def judge(model: nn.Module, split: SegmentationDataset, place: utils.Place, num_classes: int, name: str) -> utils.ConfusionMatrix:
+def draw_predictions(path: Path, model: nn.Module, split: SegmentationDataset, place: utils.Place) -> None:
+    """image | mask | prediction for a few pictures of a split, the same ones each time."""
+    model.eval()
+    images, masks = next(ordered_batches(split, 4, 1))
+    with place.autocast():
+        preds = model(images.to(place.device)).argmax(1).cpu()
+    names, colors = split.data.table.names, split.data.table.colors
+    rows = [[image.permute(1, 2, 0).numpy(), utils.color_mask(mask.numpy(), colors), utils.color_mask(pred.numpy(), colors)]
+            for image, mask, pred in zip(images, masks, preds)]
+    utils.save_picture(path, utils.sheet(rows, names, colors))
+
+
+def describe(model: nn.Module, arguments: dict, data: Data, step: int, metrics: dict) -> dict:
+    """The checkpoint: all that inference needs to know."""
+    return {"format": 1, "model": arguments, "weights": utils.plain_weights(model),
+            "classes": [{"name": name, "color": list(color)} for name, color in zip(data.table.names, data.table.colors)],
+            "image_size": list(image_size), "scale": data.scale(), "step": step, "metrics": metrics, "constants": utils.settings_of(globals())}
+
+
+def is_best(history: list[dict]) -> bool:
+    return all(history[-1]["val_mean_iou"] > earlier["val_mean_iou"] for earlier in history[:-1])
+
+
+def write_history(run: Path, history: list[dict]) -> None:
+    """history.csv and its curves."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, HISTORY)
+    table.writeheader()
+    table.writerows(history)
+    utils.write_atomic(run / "history.csv", text.getvalue().encode())
+    utils.draw_curves(run / "curves.png", history)
+
+
+@torch.no_grad()
+def judge(model: nn.Module, split: SegmentationDataset, place: utils.Place, name: str) -> utils.ConfusionMatrix:
     """The whole split, each picture's logits resized to its mask's own size, as published results are counted."""
     model.eval()
-    matrix = utils.ConfusionMatrix(num_classes, place.device)
+    matrix = utils.ConfusionMatrix(model.num_classes, place.device)
     rows = iter(split.rows)
     for batch in tqdm(ordered_batches(split, batch_size), f"judging {name}", -(-len(split) // batch_size), leave=False):
         images, _ = place.put(batch)
@@ -151,42 +186,14 @@ def judge(model: nn.Module, split: SegmentationDataset, place: utils.Place, num_
     return matrix
 
 
-@torch.no_grad()
-def draw_predictions(path: Path, model: nn.Module, split: SegmentationDataset, place: utils.Place, data: Data) -> None:
-    """image | mask | prediction for a few pictures of a split, the same ones each time."""
-    model.eval()
-    images, masks = next(ordered_batches(split, 4, 1))
-    with place.autocast():
-        preds = model(images.to(place.device)).argmax(1).cpu()
-    colors = data.table.colors
-    rows = [[image.permute(1, 2, 0).numpy(), utils.color_mask(mask.numpy(), colors), utils.color_mask(pred.numpy(), colors)]
-            for image, mask, pred in zip(images, masks, preds)]
-    utils.save_picture(path, utils.sheet(rows, data.table.names, colors))
-
-
-def describe(model: nn.Module, arguments: dict, data: Data, step: int, metrics: dict) -> dict:
-    """The checkpoint: all that inference needs to know."""
-    return {"format": 1, "model": arguments, "weights": utils.plain_weights(model),
-            "classes": [{"name": name, "color": list(color)} for name, color in zip(data.table.names, data.table.colors)],
-            "image_size": list(image_size), "scale": data.scale(), "step": step, "metrics": metrics, "constants": utils.settings_of(globals())}
-
-
-def write_history(path: Path, history: list[dict]) -> None:
-    text = io.StringIO()
-    table = csv.DictWriter(text, HISTORY)
-    table.writeheader()
-    table.writerows(history)
-    utils.write_atomic(path, text.getvalue().encode())
-
-
-def write_report(run: Path, model: nn.Module, splits: dict[str, SegmentationDataset], place: utils.Place, data: Data, facts: dict) -> dict:
-    """report.json and the confusion matrix of the last split; returns the splits' scores."""
-    matrices = {name: judge(model, split, place, len(data.table.names), name) for name, split in splits.items()}
-    scores = {name: matrix.report(data.table.names) for name, matrix in matrices.items()}
-    last = list(splits)[-1]
-    utils.draw_confusion(run / "confusion.png", matrices[last].counts, data.table.names)
+def write_report(run: Path, model: nn.Module, splits: dict[str, SegmentationDataset], place: utils.Place, facts: dict) -> None:
+    """report.json, the confusion matrix of the last split, and the closing table."""
+    names, last = splits["train"].data.table.names, list(splits)[-1]
+    matrices = {name: judge(model, split, place, name) for name, split in splits.items()}
+    scores = {name: matrix.report(names) for name, matrix in matrices.items()}
+    utils.draw_confusion(run / "confusion.png", matrices[last].counts, names)
     utils.write_atomic(run / "report.json", json.dumps({**scores, **facts, "judged_on": last}, indent=1).encode())
-    return scores
+    print(utils.format_report(scores))
 
 
 def main() -> None:
@@ -194,57 +201,54 @@ def main() -> None:
     place = utils.Place(device, precision)
     data = prepare(dataset, data_dir, image_size, cache, seed)
     print(report(data))
-    if "val" not in data.splits:
-        raise InputError(f"{data.name} has no validation pairs; expected some beside train, to choose the best weights by")
-    run = start_run()
+    if not {"train", "val"} <= data.splits.keys():
+        raise InputError(f"{data.name} has the splits {', '.join(data.splits)}; expected train, and val to choose the best weights by")
+    splits = {name: SegmentationDataset(data, name) for name in data.splits}
+    stream = SegmentationDataset(data, "train", make_augment(image_size), seed)
+    batches = training_batches(stream, batch_size, num_workers=num_workers)
 
     torch.manual_seed(seed)
     arguments = {"architecture": architecture, "num_classes": len(data.table.names), "in_channels": 3, "features": list(features), "dropout": dropout}
     model = build_model(**arguments).to(place.device, memory_format=torch.channels_last)
+    fast_model = torch.compile(model) if compile_model and place.device.type == "cuda" else model
     optimizer, loss_of = make_optimizer(model), utils.make_loss(loss)
     scaler = torch.amp.GradScaler(place.device.type, enabled=place.dtype == torch.float16)
-    fast_model = torch.compile(model) if compile_model and place.device.type == "cuda" else model
-    splits = {name: SegmentationDataset(data, name) for name in data.splits}
-    stream = SegmentationDataset(data, "train", make_augment(image_size), seed)
-    batches = training_batches(stream, batch_size, num_workers=num_workers)
-    print(f"{count_parameters(model):,} parameters on {place}; the run's files are in {run}")
 
-    history: list[dict] = []
+    run = start_run()
+    print(f"{count_parameters(model):,} parameters on {place}; the run's files are in {run}")
     rates = [utils.learning_rate(step, base_lr, min_lr, warmup_steps, decay_factor) for step in range(1, training_iterations + 1)]
     utils.draw_learning_rate(run / "learning_rate.png", rates)
-    start, trained = time.perf_counter(), 0.0
-    bar = tqdm(range(1, training_iterations + 1), "training", unit="step", dynamic_ncols=True)
-    for step in bar:
+    history: list[dict] = []
+    start, training_seconds = time.perf_counter(), 0.0
+    bar = tqdm(rates, "training", unit="step", dynamic_ncols=True)
+    for step, rate in enumerate(bar, start=1):
         began = time.perf_counter()
-        loss_value = train_step(fast_model, batches, loss_of, optimizer, scaler, place, step)
-        trained += time.perf_counter() - began
+        loss_value = train_step(fast_model, batches, loss_of, optimizer, scaler, place, step, rate)
+        training_seconds += time.perf_counter() - began
         images_seen = step * accum_steps * batch_size
-        bar.set_postfix_str(f"loss {loss_value:.3f}, lr {rates[step - 1]:.1e}, {images_seen / trained:.1f} images/s")
+        speed = images_seen / training_seconds
+        bar.set_postfix_str(f"loss {loss_value:.3f}, lr {rate:.1e}, {speed:.1f} images/s")
 
         if step % eval_interval == 0 or step == training_iterations:
-            row = {"step": step, "images_seen": images_seen, "seconds": round(time.perf_counter() - start, 2), "learning_rate": rates[step - 1]}
+            row = {"step": step, "images_seen": images_seen, "seconds": round(time.perf_counter() - start, 2), "learning_rate": rate}
             for name in ("train", "val"):
-                scores = evaluate(model, splits[name], loss_of, place, len(data.table.names))
-                row |= {f"{name}_{key}": value for key, value in scores.items()}
-            is_best = row["val_mean_iou"] > max((earlier["val_mean_iou"] for earlier in history), default=-1)
+                row |= {f"{name}_{key}": value for key, value in evaluate(model, splits[name], loss_of, place).items()}
+            bar.write(f"step {step}: " + ", ".join(f"{key} {row[key]:.3f}" for key in ("train_loss", "val_loss", "train_mean_iou", "val_mean_iou")))
             history.append(row)
-            write_history(run / "history.csv", history)
-            utils.draw_curves(run / "curves.png", history)
-            draw_predictions(run / "predictions" / f"step_{step:06d}.png", model, splits["val"], place, data)
-            if is_best:
+            write_history(run, history)
+            draw_predictions(run / "predictions" / f"step_{step:06d}.png", model, splits["val"], place)
+            if is_best(history):
                 best = describe(model, arguments, data, step, {key: row[key] for key in HISTORY[-3:]})
                 utils.save_checkpoint(run / "best.pth", best)
                 utils.save_checkpoint(Path("unet_model.pth"), best)
-            bar.write(f"step {step}: " + ", ".join(f"{key} {row[key]:.3f}" for key in ("train_loss", "val_loss", "train_mean_iou", "val_mean_iou")))
         if step % save_model_interval == 0 or step == training_iterations:
             state = {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict(), "history": history}
             utils.save_checkpoint(run / "last.pth", {**describe(model, arguments, data, step, {}), "resume": state})
 
     model.load_state_dict(utils.load_checkpoint(run / "best.pth")["weights"])
-    facts = {"seconds": round(time.perf_counter() - start, 2), "images_per_second": round(images_seen / trained, 2),
+    facts = {"seconds": round(time.perf_counter() - start, 2), "images_per_second": round(speed, 2),
              "parameters": count_parameters(model), "device": str(place.device), "precision": place.precision}
-    scores = write_report(run, model, splits, place, data, facts)
-    print(utils.format_report(scores))
+    write_report(run, model, splits, place, facts)
     print(f"weights: unet_model.pth, the best by validation; pictures, curves and report: {run}")
 
 

@@ -140,7 +140,37 @@ def test_row_3_and_row_5_more_values_ask_for_a_class_table_and_print_one(tmp_pat
     (folder / "classes.csv").unlink()
     for path in (folder / "masks").iterdir():
         Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(path)
-    with pytest.raises(InputError, match="saved as JPEG or resized with smoothing"):
+    with pytest.raises(InputError, match="saving as JPEG or resizing with smoothing"):
+        prepare(str(folder), "", (16, 16))
+
+
+def test_row_3_a_two_value_mask_saved_as_jpeg_is_recognised(tmp_path):
+    folder = draw_squares(tmp_path / "own", 3, table=False)
+    for path in list((folder / "masks").iterdir()):
+        with Image.open(path) as picture:
+            Image.fromarray(((np.array(picture) > 0) * 255).astype(np.uint8)).save(path.with_suffix(".jpg"), quality=70)
+        path.unlink()
+    with pytest.raises(InputError, match="saving as JPEG or resizing with smoothing"):
+        prepare(str(folder), "", (16, 16))
+
+
+def test_grey_masks_with_gaps_get_a_table_that_works(tmp_path):
+    folder = draw_squares(tmp_path / "own", 3, table=False)
+    for path in (folder / "masks").iterdir():
+        Image.fromarray(np.resize(np.array([0, 38, 75, 255], np.uint8), (16, 16))).save(path)
+    with pytest.raises(InputError) as caught:
+        prepare(str(folder), "", (16, 16))
+    (folder / "classes.csv").write_text(str(caught.value).split("your own:\n")[1])
+    data = prepare(str(folder), "", (16, 16))
+    assert data.read(0)[1][0, :4].tolist() == [0, 1, 2, IGNORE] and len(data.table.names) == 3
+
+
+def test_row_20_orphans_are_listed_without_a_class_table_too(tmp_path):
+    folder = draw_squares(tmp_path / "own", 4, table=False)
+    for path in (folder / "masks").iterdir():
+        Image.fromarray(np.resize(np.array([0, 255], np.uint8), (16, 16))).save(path)
+    (folder / "masks" / "p1.png").unlink()
+    with pytest.raises(InputError, match="p1.png has no mask"):
         prepare(str(folder), "", (16, 16))
 
 
