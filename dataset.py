@@ -3,7 +3,7 @@
     files ── pairs by name, split ──> read: image uint8 (H, W, 3) RGB, mask uint8 (H, W) class ids, 255 = ignore
           ── resize once, cached ──> augment (both together) ──> uint8 tensors
 
-A source (Streets, Folder, Cityscapes) says only where its pairs are and what its masks mean; all the rest is the same for all.
+A source (Folder, Streets, Cityscapes24) says only where its pairs are and what its masks mean; all the rest is the same for all.
 
     python dataset.py [recipes/NAME.py] [name=value …]     check a data set: report and sample sheet; exit status 1 if anything is wrong
 """
@@ -13,7 +13,6 @@ import itertools
 import os
 import random
 import shutil
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -30,7 +29,7 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from Dataset import make_streets
@@ -160,7 +159,8 @@ class Folder:
 
     def pairs(self) -> list[Pair]:
         images, masks = self.by_stem("images"), self.by_stem("masks")
-        masks = {stem.removesuffix("_mask") if stem not in images else stem: path for stem, path in masks.items()}
+        for stem in [stem for stem in masks if stem not in images and stem.removesuffix("_mask") not in masks]:
+            masks[stem.removesuffix("_mask")] = masks.pop(stem)
         self.problems += [f"{images[stem]} has no mask in {self.root / 'masks'}" for stem in sorted(images.keys() - masks.keys())]
         self.problems += [f"{masks[stem]} has no image in {self.root / 'images'}" for stem in sorted(masks.keys() - images.keys())]
         return [Pair(images[stem], masks[stem]) for stem in sorted(images.keys() & masks.keys())]
@@ -171,9 +171,12 @@ class Folder:
             raise InputError(f"{folder} is not there; a data set of your own has a folder images and a folder masks with files of the same names")
         found: dict[str, Path] = {}
         for path in list_files(folder):
-            if path.stem in found:
+            if not path.exists():
+                self.problems.append(f"{path} is a link to nothing; put its file back or take it out")
+            elif path.stem in found:
                 self.problems.append(f"{path} and {found[path.stem].name} have the same stem; one picture has one file")
-            found[path.stem] = path
+            else:
+                found[path.stem] = path
         return found
 
     def table(self) -> Table:
@@ -182,14 +185,11 @@ class Folder:
 
     def binary_table(self) -> Table:
         """Without classes.csv two values mean background and object."""
-        def values_of(path: Path) -> Counter:
-            try:
-                return count_values(path)
-            except InputError:
-                return Counter()  # it will be named with all other problems when the pairs are read
         masks = list_files(self.root / "masks")
+        values: Counter = Counter()
         with ThreadPoolExecutor(os.cpu_count()) as threads:
-            values = sum(threads.map(values_of, masks), Counter())
+            for counted in threads.map(count_values, masks):
+                values.update(counted)
         ignored = {255} if set(values) == {0, 1, 255} else set()
         classes = sorted(set(values) - ignored)
         if len(classes) != 2:
@@ -198,13 +198,11 @@ class Folder:
 
     def ask_for_table(self, values: Counter, has_jpeg: bool) -> str:
         found = f"the masks in {self.root / 'masks'} hold {len(values)} values: {describe_values(values)}"
-        if has_jpeg or len(values) > 40:
-            return f"{found}; so many come from saving as JPEG or resizing with smoothing: save masks as PNG, resize them with nearest neighbour"
         classes = sorted(values.keys() - {IGNORE})
-        if classes == list(range(len(classes))):  # ids already: any colours will do
-            rows = [(i, i * 67 % 256, i * 131 % 256, i * 197 % 256) for i in classes]
-        else:
-            rows = [(i, *color_of(value)) for i, value in enumerate(classes)]
+        are_ids = classes == list(range(len(classes)))
+        if has_jpeg or len(values) > 40 and (not are_ids or len(values) == 256):
+            return f"{found}; so many come from saving as JPEG or resizing with smoothing: save masks as PNG, resize them with nearest neighbour"
+        rows = [(i, *((i * 67 % 256, i * 131 % 256, i * 197 % 256) if are_ids else color_of(value))) for i, value in enumerate(classes)]
         listed = "\n".join(f"{i},class{i},{red},{green},{blue}" for i, red, green, blue in rows)
         return (f"{found}; two values would mean background and object, others need {self.root / 'classes.csv'}. "
                 f"To start from, with names of your own:\nid,name,red,green,blue\n{listed}")
@@ -222,12 +220,12 @@ def read_class_table(path: Path) -> Table:
     if sorted(table) != list(range(len(table))) or len(table) < 2 or len(table) + len(ignored) != len(rows):
         raise InputError(f"{path} has the ids {[row['id'] for row in rows]}; expected 0, 1, 2, … each once (and 255 for colours to ignore)")
     names, colors = zip(*(table[i] for i in range(len(table))))
-    meaning = {IGNORE: IGNORE}
-    for i, color in [*((IGNORE, color) for color in ignored), *enumerate(colors)]:
-        meaning[color_key(color)] = i
-        if len(set(color)) == 1:  # grey: a grey file may hold it as its value
-            meaning[color[0]] = i
-    return Table(list(names), list(colors), {**meaning, **{i: i for i in range(len(names))}})
+    by_color = {color_key(color): i for i, color in [*((IGNORE, color) for color in ignored), *enumerate(colors)]}
+    if all(len(set(color)) == 1 for color in colors):  # only greys: then a grey file's values are these, not ids
+        by_value = {IGNORE: IGNORE, **{color[0]: i for i, color in enumerate(colors)}}
+    else:
+        by_value = {IGNORE: IGNORE, **{i: i for i in range(len(names))}}
+    return Table(list(names), list(colors), {**by_value, **by_color})
 
 
 class Streets(Folder):
@@ -403,8 +401,7 @@ def prepare(dataset: str, data_dir: str, image_size: tuple[int, int], cache: boo
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     if problems:
-        more = f"\n… and {len(problems) - 20} more" if len(problems) > 20 else ""
-        raise InputError(f"{len(problems)} thing(s) to put right in {source.root}:\n" + "\n".join(problems[:20]) + more)
+        raise InputError(f"{len(problems)} thing(s) to put right in {source.root}, where {len(pairs)} pairs were found:\n" + "\n".join(problems))
     return Data(source.root.name, table, pairs, split_pairs(pairs, seed), tuple(image_size), np.load(folder / "sizes.npy"),
                 np.load(folder / "pixels.npy"), folder if cache else None)
 
@@ -455,19 +452,9 @@ class SegmentationDataset(Dataset):
         return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), torch.from_numpy(np.ascontiguousarray(mask))
 
 
-class Positions(Sampler[int]):
-    """first, first + 1, … without end."""
-
-    def __init__(self, first: int):
-        self.first = first
-
-    def __iter__(self) -> Iterator[int]:
-        return itertools.count(self.first)
-
-
 def training_batches(dataset: SegmentationDataset, batch_size: int, first: int = 0, num_workers: int = 0) -> Iterator:
-    """Endless batches from position `first` on: images uint8 (B, 3, H, W), masks uint8 (B, H, W)."""
-    return iter(DataLoader(dataset, batch_size, sampler=Positions(first), num_workers=num_workers, pin_memory=torch.cuda.is_available(),
+    """Batches of the positions first, first + 1, … without end: images uint8 (B, 3, H, W), masks uint8 (B, H, W)."""
+    return iter(DataLoader(dataset, batch_size, sampler=itertools.count(first), num_workers=num_workers, pin_memory=torch.cuda.is_available(),
                            generator=torch.Generator()))  # its own: it must not draw from the one that dropout uses
 
 
@@ -498,7 +485,7 @@ def main() -> None:
     import train  # its constants; both come later in reading order
     import utils
 
-    utils.override(vars(train), sys.argv[1:])
+    train.check_settings()
     data = prepare(train.dataset, train.data_dir, train.image_size, train.cache, train.seed)
     print(report(data))
     stream = SegmentationDataset(data, "train", make_augment(train.image_size), train.seed)
@@ -509,7 +496,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as problem:
-        sys.exit(str(problem))
+    import dataset  # this file under its own name: an error raised by __main__ would be of another class than the one utils knows
+    import train
+    import utils
+
+    utils.run_script(vars(train), dataset.main)

@@ -62,10 +62,8 @@ def predict(model: torch.nn.Module, image: np.ndarray, size: tuple[int, int], pl
 
 def write_table(path: Path, names: list[str], rows: list[list]) -> None:
     text = io.StringIO()
-    table = csv.writer(text)
-    table.writerow(["file", *names, "mean_confidence"])
-    table.writerows(rows)
-    utils.write_atomic(path, text.getvalue().encode())
+    csv.writer(text).writerows([["file", *names, "mean_confidence"], *rows])
+    utils.write_atomic(path, lambda file: file.write(text.getvalue().encode()))
 
 
 def main() -> int:
@@ -101,8 +99,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        utils.override(globals(), sys.argv[1:])
-        sys.exit(main())
-    except InputError as problem:
-        sys.exit(str(problem))
+    utils.run_script(globals(), main)

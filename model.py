@@ -30,7 +30,6 @@ What differs from the paper, and why:
 
     python model.py [recipes/NAME.py] [name=value …]     the stages with shapes, parameters and GFLOP
 """
-import sys
 from collections.abc import Sequence
 
 import torch
@@ -134,20 +133,17 @@ def print_stages(model: nn.Module, height: int, width: int) -> None:
 
 
 def main() -> None:
-    import dataset  # these three come later in reading order; only this report needs them
+    import dataset  # the class table; it and train.py's constants come later in reading order, and only this report needs them
     import train
-    import utils
 
-    utils.override(vars(train), sys.argv[1:])
+    train.check_settings()
     table = dataset.open_source(train.dataset, train.data_dir).table()
     model = build_model(train.architecture, num_classes=len(table.names), features=train.features, dropout=train.dropout)
     print_stages(model, *train.image_size)
 
 
 if __name__ == "__main__":
-    from dataset import InputError
+    import train
+    import utils
 
-    try:
-        main()
-    except InputError as problem:
-        sys.exit(str(problem))
+    utils.run_script(vars(train), main)

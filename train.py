@@ -10,10 +10,12 @@ What a run leaves is in TrainingOutput/<dataset>-<date>-<time>; its best weights
 import csv
 import io
 import json
-import sys
+import math
+import shutil
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -58,42 +60,44 @@ save_model_interval = 200  # steps between saves of last.pth
 # machine
 device = "auto"  # auto, cpu, cuda, cuda:1, mps
 precision = "auto"  # auto, fp32, bf16, fp16; auto is bf16 where the chip computes in it, else fp16 on GPUs and fp32 on CPUs
-compile_model = True  # torch.compile, on GPUs only: a minute at the start, faster ever after
+compile_model = True  # torch.compile where there is a GPU, triton and a C compiler: a minute at the start, faster ever after
 run_dir = ""  # where the run's files go; "" = TrainingOutput/<dataset>-<date>-<time>
 
-HISTORY = ("step", "images_seen", "seconds", "learning_rate", "train_loss", "train_pixel_accuracy", "train_mean_iou",
-           "val_loss", "val_pixel_accuracy", "val_mean_iou")
+
+def holds_run(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("last.pth", "best.pth", "history.csv", "report.json"))
 
 
 def check_settings() -> None:
     """What no data set could make right, said before anything is read."""
-    for name in ("batch_size", "accum_steps", "training_iterations", "eval_interval", "save_model_interval", "base_lr", "grad_clip", "decay_factor"):
-        if globals()[name] <= 0:
-            raise InputError(f"{name} is {globals()[name]}; expected more than 0")
-    for name in ("num_workers", "eval_iterations", "min_lr", "warmup_steps", "weight_decay", "dropout", "seed"):
-        if globals()[name] < 0:
-            raise InputError(f"{name} is {globals()[name]}; expected 0 or more")
-    for name, length in (("image_size", len(image_size) == 2), ("features", len(features) > 0)):
-        if not length or any(type(number) is not int or number < 1 for number in globals()[name]):
-            raise InputError(f"{name} is {globals()[name]}; expected whole numbers above 0 such as {utils.settings_of(globals())[name]}")
+    positive = {name: globals()[name] for name in ("batch_size", "accum_steps", "training_iterations", "eval_interval", "save_model_interval",
+                                                   "base_lr", "grad_clip", "decay_factor")}
+    not_negative = {name: globals()[name] for name in ("num_workers", "eval_iterations", "min_lr", "warmup_steps", "weight_decay", "dropout", "seed")}
+    for name, value in {**positive, **not_negative}.items():
+        if value < 0 or value == 0 and name in positive:
+            raise InputError(f"{name} is {value}; expected {'more than 0' if name in positive else '0 or more'}")
+    for name, value, example in (("image_size", image_size, (80, 128)), ("features", features, (16, 32, 64))):
+        if not value or len(value) != 2 and name == "image_size" or any(type(number) is not int or number < 1 for number in value):
+            raise InputError(f"{name} is {value}; expected whole numbers above 0 such as {example}")
     if dropout >= 1:
         raise InputError(f"dropout is {dropout}; expected a share below 1")
+    if run_dir and holds_run(Path(run_dir)):
+        raise InputError(f"run_dir {run_dir} holds a run already; name another, or move that one away")
     if architecture not in ARCHITECTURES:
         raise InputError(f"architecture is {architecture!r}; expected one of {', '.join(ARCHITECTURES)}")
     utils.make_loss(loss)
 
 
-def start_run() -> Path:
-    """The run's folder, new or empty: a run is never written over."""
-    run = Path(run_dir) if run_dir else Path("TrainingOutput") / f"{Path(dataset).name}-{datetime.now():%Y%m%d-%H%M%S}"
-    if any((run / name).exists() for name in ("last.pth", "best.pth", "history.csv", "report.json")):
-        raise InputError(f"run_dir {run} holds a run already; name another, or move that one away")
-    run.mkdir(parents=True, exist_ok=True)
+def make_run(name: str) -> Path:
+    """The run's folder: run_dir, or a new one named after the data set and the time."""
+    run = Path(run_dir) if run_dir else Path("TrainingOutput") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    run.mkdir(parents=True, exist_ok=bool(run_dir))
     return run
 
 
-def make_optimizer(model: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(model.parameters(), lr=base_lr, weight_decay=weight_decay, fused=True)  # one kernel for all weights
+def can_compile(place: utils.Place) -> bool:
+    """torch.compile is worth its wait on GPUs; it needs triton, which not every system has, and a C compiler."""
+    return place.device.type == "cuda" and find_spec("triton") is not None and any(map(shutil.which, ("cc", "gcc", "clang")))
 
 
 def train_step(model: nn.Module, batches: Iterator, loss_of, optimizer, scaler, place: utils.Place,
@@ -108,15 +112,18 @@ def train_step(model: nn.Module, batches: Iterator, loss_of, optimizer, scaler, 
         images, masks = place.put(next(batches))
         with place.autocast():
             logits = model(images)
-        loss_value = loss_of(logits, masks) / accum_steps
-        scaler.scale(loss_value).backward()
-        total += loss_value.detach()
+        part = loss_of(logits, masks) / accum_steps
+        scaler.scale(part).backward()
+        total += part.detach()
+    loss_value = total.item()  # the one wait for the device in a step
+    if not math.isfinite(loss_value):
+        raise InputError(f"the loss is {loss_value} at step {step}, which was not taken; lower base_lr ({base_lr}) or set precision=fp32")
     scaler.unscale_(optimizer)
     nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
-    return total.item()  # the one wait for the device in a step
+    return loss_value
 
 
 @torch.no_grad()
@@ -151,22 +158,19 @@ def draw_predictions(path: Path, model: nn.Module, split: SegmentationDataset, p
 
 def describe(model: nn.Module, arguments: dict, data: Data, step: int, metrics: dict) -> dict:
     """The checkpoint: all that inference needs to know."""
-    return {"format": 1, "model": arguments, "weights": utils.plain_weights(model),
+    constants = {name: list(value) if isinstance(value, tuple) else value for name, value in utils.settings_of(globals()).items()}
+    return {"format": 1, "model": arguments, "weights": {name: tensor.cpu() for name, tensor in model.state_dict().items()},
             "classes": [{"name": name, "color": list(color)} for name, color in zip(data.table.names, data.table.colors)],
-            "image_size": list(image_size), "scale": data.scale(), "step": step, "metrics": metrics, "constants": utils.settings_of(globals())}
-
-
-def is_best(history: list[dict]) -> bool:
-    return all(history[-1]["val_mean_iou"] > earlier["val_mean_iou"] for earlier in history[:-1])
+            "image_size": list(image_size), "scale": data.scale(), "step": step, "metrics": metrics, "constants": constants}
 
 
 def write_history(run: Path, history: list[dict]) -> None:
     """history.csv and its curves."""
     text = io.StringIO()
-    table = csv.DictWriter(text, HISTORY)
+    table = csv.DictWriter(text, history[0].keys())
     table.writeheader()
     table.writerows(history)
-    utils.write_atomic(run / "history.csv", text.getvalue().encode())
+    utils.write_atomic(run / "history.csv", lambda file: file.write(text.getvalue().encode()))
     utils.draw_curves(run / "curves.png", history)
 
 
@@ -192,7 +196,8 @@ def write_report(run: Path, model: nn.Module, splits: dict[str, SegmentationData
     matrices = {name: judge(model, split, place, name) for name, split in splits.items()}
     scores = {name: matrix.report(names) for name, matrix in matrices.items()}
     utils.draw_confusion(run / "confusion.png", matrices[last].counts, names)
-    utils.write_atomic(run / "report.json", json.dumps({**scores, **facts, "judged_on": last}, indent=1).encode())
+    text = json.dumps({**scores, **facts, "judged_on": last}, indent=1)
+    utils.write_atomic(run / "report.json", lambda file: file.write(text.encode()))
     print(utils.format_report(scores))
 
 
@@ -210,15 +215,16 @@ def main() -> None:
     torch.manual_seed(seed)
     arguments = {"architecture": architecture, "num_classes": len(data.table.names), "in_channels": 3, "features": list(features), "dropout": dropout}
     model = build_model(**arguments).to(place.device, memory_format=torch.channels_last)
-    fast_model = torch.compile(model) if compile_model and place.device.type == "cuda" else model
-    optimizer, loss_of = make_optimizer(model), utils.make_loss(loss)
+    loss_of = utils.make_loss(loss)
+    fast_model = torch.compile(model) if compile_model and can_compile(place) else model
+    optimizer = torch.optim.AdamW(model.parameters(), lr=base_lr, weight_decay=weight_decay, fused=True)  # one kernel for all weights
     scaler = torch.amp.GradScaler(place.device.type, enabled=place.dtype == torch.float16)
 
-    run = start_run()
+    run = make_run(data.name)
     print(f"{count_parameters(model):,} parameters on {place}; the run's files are in {run}")
     rates = [utils.learning_rate(step, base_lr, min_lr, warmup_steps, decay_factor) for step in range(1, training_iterations + 1)]
     utils.draw_learning_rate(run / "learning_rate.png", rates)
-    history: list[dict] = []
+    history, best_score = [], -1.0
     start, training_seconds = time.perf_counter(), 0.0
     bar = tqdm(rates, "training", unit="step", dynamic_ncols=True)
     for step, rate in enumerate(bar, start=1):
@@ -227,18 +233,18 @@ def main() -> None:
         training_seconds += time.perf_counter() - began
         images_seen = step * accum_steps * batch_size
         speed = images_seen / training_seconds
-        bar.set_postfix_str(f"loss {loss_value:.3f}, lr {rate:.1e}, {speed:.1f} images/s")
+        bar.set_postfix_str(f"loss {loss_value:.3f}, lr {rate:.1e}, {speed:.1f} images/s", refresh=False)
 
         if step % eval_interval == 0 or step == training_iterations:
             row = {"step": step, "images_seen": images_seen, "seconds": round(time.perf_counter() - start, 2), "learning_rate": rate}
-            for name in ("train", "val"):
-                row |= {f"{name}_{key}": value for key, value in evaluate(model, splits[name], loss_of, place).items()}
-            bar.write(f"step {step}: " + ", ".join(f"{key} {row[key]:.3f}" for key in ("train_loss", "val_loss", "train_mean_iou", "val_mean_iou")))
+            row |= {f"{name}_{key}": value for name in ("train", "val") for key, value in evaluate(model, splits[name], loss_of, place).items()}
             history.append(row)
             write_history(run, history)
+            bar.write(f"step {step}: " + ", ".join(f"{key} {row[key]:.3f}" for key in ("train_loss", "val_loss", "train_mean_iou", "val_mean_iou")))
             draw_predictions(run / "predictions" / f"step_{step:06d}.png", model, splits["val"], place)
-            if is_best(history):
-                best = describe(model, arguments, data, step, {key: row[key] for key in HISTORY[-3:]})
+            if not row["val_mean_iou"] <= best_score:  # a score that is not a number never stands in the way of one
+                best_score = row["val_mean_iou"]
+                best = describe(model, arguments, data, step, {key: row[key] for key in row if key.startswith("val_")})
                 utils.save_checkpoint(run / "best.pth", best)
                 utils.save_checkpoint(Path("unet_model.pth"), best)
         if step % save_model_interval == 0 or step == training_iterations:
@@ -253,8 +259,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        utils.override(globals(), sys.argv[1:])
-        main()
-    except InputError as problem:
-        sys.exit(str(problem))
+    utils.run_script(globals(), main)

@@ -6,12 +6,13 @@ give the same gradient, however unevenly the ignored pixels lie.
 """
 import ast
 import difflib
-import io
 import math
 import os
 import runpy
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -53,7 +54,7 @@ def override(module: dict, arguments: Sequence[str]) -> None:
         if equals:
             given = {name: text}
         elif Path(argument).is_file():
-            given = settings_of(runpy.run_path(argument))
+            given = {name: value for name, value in runpy.run_path(argument).items() if not name.startswith("_")}
         else:
             raise InputError(f"{argument!r} is neither a recipe's file nor name=value")
         for name, text in given.items():
@@ -64,6 +65,15 @@ def override(module: dict, arguments: Sequence[str]) -> None:
             if value is None:
                 raise InputError(f"{name} is {text!r}; expected {type(known[name]).__name__} as in {name} = {known[name]!r}")
             module[name] = value
+
+
+def run_script(module: dict, main: Callable[[], int | None]) -> None:
+    """Run a script with the command line's settings; what the user can put right ends in a sentence, not in a traceback."""
+    try:
+        override(module, sys.argv[1:])
+        sys.exit(main())
+    except InputError as problem:
+        sys.exit(str(problem))
 
 
 # ---- the machine ----
@@ -102,11 +112,6 @@ class Place:
 
     def __str__(self) -> str:
         return f"{self.device} in {self.precision}"
-
-
-def plain_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The weights on the CPU under their plain names."""
-    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
 
 
 # ---- losses ----
@@ -192,31 +197,33 @@ class ConfusionMatrix:
 
 
 def format_report(report: dict[str, dict]) -> str:
-    """The closing table: a column for each split, a row for each class."""
-    splits = list(report)
+    """The closing table: a column for each split, a row for each class with its share of the last split's pixels."""
+    scores = list(report.values())
+    rows = [("", [*report, "share"])]
+    for key, title in (("pixel_accuracy", "pixel accuracy"), ("mean_iou", "mean IoU"), ("mean_dice", "mean Dice")):
+        rows.append((title, [split[key] for split in scores]))
+    for classes in zip(*(split["classes"] for split in scores)):
+        rows.append((f"  IoU {classes[0]['name']}", [*(entry["iou"] for entry in classes), f"{classes[-1]['share'] or 0:.1%}"]))
+    rows.append(("always the commonest class:", [split["baseline"]["class"] for split in scores]))
+    for key, title in (("pixel_accuracy", "  pixel accuracy"), ("mean_iou", "  mean IoU")):
+        rows.append((title, [split["baseline"][key] for split in scores]))
 
-    def row(name: str, values: list) -> str:
-        return f"{name:<24}" + "".join(f"{'-' if value is None else f'{value:.4f}':>10}" for value in values)
-    lines = [f"{'':<24}" + "".join(f"{split:>10}" for split in splits)]
-    for key in ("pixel_accuracy", "mean_iou", "mean_dice"):
-        lines.append(row(key.replace("_", " "), [report[split][key] for split in splits]))
-    for i, entry in enumerate(report[splits[-1]]["classes"]):
-        share = f"{entry['share']:.1%}" if entry["share"] else "-"
-        lines.append(row(f"  IoU {entry['name']:<13}{share:>6}", [report[split]["classes"][i]["iou"] for split in splits]))
-    baseline = report[splits[-1]]["baseline"]
-    lines.append(row(f"always {baseline['class']}: accuracy", [report[split]["baseline"]["pixel_accuracy"] for split in splits]))
-    lines.append(row(f"always {baseline['class']}: mean IoU", [report[split]["baseline"]["mean_iou"] for split in splits]))
-    return "\n".join(lines)
+    def cell(value: float | str | None) -> str:
+        return "-" if value is None else value if isinstance(value, str) else f"{value:.4f}"
+    first = max(len(title) for title, _ in rows)
+    other = 3 + max(len(cell(value)) for _, values in rows for value in values)
+    return "\n".join(f"{title:<{first}}" + "".join(f"{cell(value):>{other}}" for value in values) for title, values in rows)
 
 
 # ---- files: written aside, flushed, then renamed, so that a kill or a full disk leaves the previous one whole ----
 
-def write_atomic(path: Path, content: bytes) -> None:
+def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Let write fill a file beside path, then put it in path's place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(aside, "wb") as file:
-            file.write(content)
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
@@ -225,9 +232,7 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def save_checkpoint(path: Path, checkpoint: dict) -> None:
-    buffer = io.BytesIO()
-    torch.save(checkpoint, buffer)
-    write_atomic(path, buffer.getvalue())
+    write_atomic(path, lambda file: torch.save(checkpoint, file))
 
 
 def load_checkpoint(path: Path) -> dict:
@@ -247,9 +252,7 @@ def load_checkpoint(path: Path) -> dict:
 
 def save_picture(path: Path, picture: np.ndarray) -> None:
     """uint8 (H, W, 3) RGB as PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "png")
-    write_atomic(path, buffer.getvalue())
+    write_atomic(path, lambda file: Image.fromarray(picture).save(file, "png"))
 
 
 def full_palette(colors: Sequence[Sequence[int]]) -> np.ndarray:
@@ -264,9 +267,7 @@ def save_mask(path: Path, mask: np.ndarray, colors: Sequence[Sequence[int]]) -> 
     """Class ids uint8 (H, W) as a palette PNG: its pixels hold the ids, viewers show the colours."""
     picture = Image.fromarray(mask)
     picture.putpalette(full_palette(colors).tobytes())  # all 256 entries, else Pillow stores fewer bits and 255 comes back as 15
-    buffer = io.BytesIO()
-    picture.save(buffer, "png")
-    write_atomic(path, buffer.getvalue())
+    write_atomic(path, lambda file: picture.save(file, "png"))
 
 
 def color_mask(mask: np.ndarray, colors: Sequence[Sequence[int]]) -> np.ndarray:
@@ -320,19 +321,21 @@ def sample_sheet(samples: Sequence[tuple[torch.Tensor, torch.Tensor]], names: Se
     return sheet([cells[i:i + 4] for i in range(0, len(cells) - 3, 4)], names, colors)
 
 
+def new_figure(width: float, height: float):
+    from matplotlib.figure import Figure  # slow to import; inference.py never needs it
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
 def save_figure(path: Path, figure) -> None:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    write_atomic(path, buffer.getvalue())
+    write_atomic(path, lambda file: figure.savefig(file, format="png", dpi=100))
 
 
 def draw_curves(path: Path, history: Sequence[dict]) -> None:
     """Loss, pixel accuracy and mean IoU of training and validation against the step."""
-    from matplotlib.figure import Figure  # slow to import, and a run needs it late
-
     steps = [row["step"] for row in history]
     best = max(history, key=lambda row: row["val_mean_iou"])["step"]
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    figure = new_figure(12, 3.6)
     for axes, kind in zip(figure.subplots(1, 3), ("loss", "pixel_accuracy", "mean_iou")):
         for split, style in (("train", "C0o-"), ("val", "C1s-")):
             axes.plot(steps, [row[f"{split}_{kind}"] for row in history], style, markersize=3, label={"train": "training", "val": "validation"}[split])
@@ -345,9 +348,7 @@ def draw_curves(path: Path, history: Sequence[dict]) -> None:
 
 def draw_learning_rate(path: Path, rates: Sequence[float]) -> None:
     """The learning rate of every step, the first being step 1."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 3.2), layout="constrained")
+    figure = new_figure(6, 3.2)
     axes = figure.subplots()
     axes.plot(range(1, len(rates) + 1), rates)
     axes.set(xlabel="step", title="learning rate", ylim=(0, None))
@@ -357,11 +358,9 @@ def draw_learning_rate(path: Path, rates: Sequence[float]) -> None:
 
 def draw_confusion(path: Path, counts: torch.Tensor, names: Sequence[str]) -> None:
     """Each true class's pixels by the class they were taken for, in per cent of the row."""
-    from matplotlib.figure import Figure
-
     shares = (counts / counts.sum(1, keepdim=True).clamp(min=1) * 100).cpu().numpy()
     side = 2.5 + .45 * len(names)
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    figure = new_figure(side + 1, side)
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     axes.set(xticks=range(len(names)), yticks=range(len(names)), xlabel="predicted", ylabel="true", title="% of each true class's pixels")

@@ -4,9 +4,9 @@ A pinhole camera stands `eye` metres above a straight street. Every surface and 
 Z forward), so sizes, occlusion and perspective agree as they do in photographs. Light, weather, colours and textures vary
 so widely that the colour of one pixel says little about its class: a network has to learn shape and place.
 
-    python Dataset/make_streets.py          draws Dataset/streets anew (train.py does so by itself where it is missing)
+    python Dataset/make_streets.py          draws Dataset/streets, as train.py does by itself where it is missing
 
-Picture i depends on nothing but i, so everybody's Streets are the same.
+Picture i depends on nothing but i, so with the same versions of NumPy and OpenCV everybody's Streets are the same.
 """
 import csv
 import math
@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 PICTURES = 500
@@ -241,16 +242,16 @@ def paint_building(canvas: Canvas, rng: np.random.Generator, wall: float, near: 
     camera, high, deep = canvas.camera, rng.uniform(4, 20), math.copysign(rng.uniform(6, 14), wall)
     shade = facade(rng, high)
 
+    def front_depth(x, y):
+        return np.clip(camera.focal * wall / np.where(np.abs(x - camera.centre) < .5, .5, x - camera.centre), near, far)
+
     def front(x, y):
-        z = np.clip(camera.focal * wall / np.where(np.abs(x - camera.centre) < .5, .5, x - camera.centre), near, far)
+        z = front_depth(x, y)
         return light * shade(z, camera.eye - (y - camera.horizon) * z / camera.focal)
 
     def end(x, y):
         scale = near / camera.focal
         return .8 * shade((x - camera.centre) * scale, camera.eye - (y - camera.horizon) * scale)
-
-    def front_depth(x, y):
-        return np.clip(camera.focal * wall / np.where(np.abs(x - camera.centre) < .5, .5, x - camera.centre), near, far)
 
     canvas.paint(camera.project(np.column_stack([box(wall, wall + deep, 0, high), np.full(4, near)])), BUILDING, end, near)
     corners = np.array([(wall, 0, near), (wall, 0, far), (wall, high, far), (wall, high, near)])
@@ -466,8 +467,8 @@ def draw_scene(seed: int, height: int = SIZE[0], width: int = SIZE[1]) -> tuple[
 
 def draw_pair(index: int, folder: Path) -> None:
     image, mask = draw_scene(index)
-    cv2.imwrite(str(folder / "images" / f"street_{index:04d}.png"), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    cv2.imwrite(str(folder / "masks" / f"street_{index:04d}.png"), mask)
+    Image.fromarray(image).save(folder / "images" / f"street_{index:04d}.png")
+    Image.fromarray(mask).save(folder / "masks" / f"street_{index:04d}.png")
 
 
 def make_streets(folder: Path) -> None:
@@ -488,4 +489,7 @@ def make_streets(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    make_streets(Path(__file__).parent / "streets")
+    target = Path(__file__).parent / "streets"
+    if target.exists():
+        raise SystemExit(f"{target} is there already; move it away to draw it anew")
+    make_streets(target)

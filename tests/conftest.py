@@ -1,5 +1,6 @@
 """Small data sets and a way to run train.py's main with constants of the test's own."""
 import csv
+import shutil
 import warnings
 from pathlib import Path
 
@@ -41,6 +42,19 @@ def draw_squares(folder: Path, count: int, size: tuple[int, int] = (16, 16), tab
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(dataset, "CACHE", tmp_path / "cache")
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A copy of the project, to run scripts in as a user does, with a Streets of eight small pictures."""
+    copy = tmp_path / "project"
+    (copy / "Dataset").mkdir(parents=True)
+    for path in ROOT.glob("*.py"):
+        shutil.copy(path, copy)
+    text = (ROOT / "Dataset" / "make_streets.py").read_text(encoding="utf-8")
+    text = text.replace("PICTURES = 500", "PICTURES = 8").replace("SIZE = (144, 232)", "SIZE = (36, 58)")
+    (copy / "Dataset" / "make_streets.py").write_text(text, encoding="utf-8")
+    return copy
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import csv
 import json
+import math
 import subprocess
 import sys
 
@@ -29,7 +30,9 @@ def test_a_run_leaves_everything_that_it_should(run_train, tmp_path, capsys):
     assert names == {"best.pth", "last.pth", "history.csv", "curves.png", "learning_rate.png", "confusion.png", "report.json",
                      "predictions/step_000002.png", "predictions/step_000004.png"}
     history = read_history(run / "history.csv")
-    assert list(history[0]) == list(train.HISTORY) and [row["step"] for row in history] == [2, 4]
+    assert list(history[0]) == ["step", "images_seen", "seconds", "learning_rate", "train_loss", "train_pixel_accuracy", "train_mean_iou",
+                                "val_loss", "val_pixel_accuracy", "val_mean_iou"]
+    assert [row["step"] for row in history] == [2, 4]
     assert [row["images_seen"] for row in history] == [4, 8]
 
     report = json.loads((run / "report.json").read_text())
@@ -95,21 +98,30 @@ def test_system_as_schedule_stands_in_history(run_train, tmp_path):
     assert rates[100] == 1e-3 and rates[200] == pytest.approx(5.53e-4, abs=5e-7) and rates[510] == 1e-4 and rates[500] > 1e-4
 
 
-def test_row_27_four_batches_of_two_give_the_gradient_of_one_batch_of_eight():
+def test_row_27_four_batches_of_two_give_the_gradient_of_one_batch_of_eight(monkeypatch):
     """Without batch norm, with ignored areas of uneven size and one picture all ignored."""
     torch.manual_seed(0)
     model = UNet(4, features=(4, 8))
-    model.apply(lambda part: part.eval() if isinstance(part, torch.nn.BatchNorm2d) else None)
-    images, masks = torch.rand(8, 3, 16, 16) * 255, torch.randint(0, 4, (8, 16, 16))
+    for part in model.modules():
+        if isinstance(part, torch.nn.Sequential):
+            part[1], part[4] = torch.nn.Identity(), torch.nn.Identity()
+    images, masks = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8), torch.randint(0, 4, (8, 16, 16), dtype=torch.uint8)
     for i in range(8):
         masks[i, :2 * i] = IGNORE
     masks[3] = IGNORE
-    loss_of, gradients = utils.make_loss("ce+dice"), []
+    monkeypatch.setattr(train, "grad_clip", 1e9)
+    place, gradients, losses = utils.Place("cpu", "fp32"), [], []
+
+    class Keep(torch.optim.SGD):
+        """Keeps the gradients and takes no step."""
+        def step(self):
+            gradients.append([parameter.grad.clone() for parameter in model.parameters()])
     for size in (8, 2):
-        model.zero_grad()
-        for i in range(0, 8, size):
-            (loss_of(model(images[i:i + size]), masks[i:i + size]) / (8 / size)).backward()
-        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+        monkeypatch.setattr(train, "accum_steps", 8 // size)
+        batches = zip(images.split(size), masks.split(size))
+        scaler = torch.amp.GradScaler("cpu", enabled=False)
+        losses.append(train.train_step(model, batches, utils.make_loss("ce+dice"), Keep(model.parameters()), scaler, place, 1, .1))
+    assert losses[0] == pytest.approx(losses[1])
     for whole, parts in zip(*gradients):
         assert torch.allclose(whole, parts, atol=1e-5 * whole.abs().max().item() + 1e-8)
 
@@ -157,19 +169,29 @@ def test_a_typo_on_the_command_line_says_which_constant_was_meant():
     assert done.returncode == 1 and "did you mean batch_size?" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_training_with_spawned_workers_works_as_on_windows_and_macos(tmp_path):
-    draw_squares(tmp_path / "own", 6)
-    settings = [f"{name}={value}" for name, value in {**TINY, "dataset": "own", "run_dir": "run", "num_workers": 2, "image_size": 16}.items()]
-    (tmp_path / "spawned.py").write_text(
+def test_training_with_spawned_workers_works_as_on_windows_and_macos(project):
+    """The whole first run, drawing Streets included."""
+    settings = [f"{name}={value}" for name, value in {**TINY, "run_dir": "run", "num_workers": 2, "image_size": 16}.items()]
+    (project / "spawned.py").write_text(
         "import multiprocessing, runpy, sys\n"
         "if __name__ == '__main__':\n"
         "    multiprocessing.set_start_method('spawn')\n"
-        f"    sys.path.insert(0, {str(ROOT)!r})\n"
         f"    sys.argv = ['train.py', *{settings!r}]\n"
-        f"    runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')\n")
-    done = subprocess.run([sys.executable, "spawned.py"], cwd=tmp_path, capture_output=True, text=True)
+        "    runpy.run_path('train.py', run_name='__main__')\n")
+    done = subprocess.run([sys.executable, "spawned.py"], cwd=project, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "run" / "report.json").exists()
+    assert (project / "run" / "report.json").exists() and len(list((project / "Dataset" / "streets" / "masks").iterdir())) == 8
+
+
+def test_row_12_a_loss_that_is_not_a_number_stops_the_run_before_the_weights_change(monkeypatch):
+    model = UNet(3, features=(4,))
+    before = {name: tensor.clone() for name, tensor in model.named_parameters()}
+    batches = iter([(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.zeros(2, 8, 8, dtype=torch.uint8))])
+    optimizer, scaler = torch.optim.AdamW(model.parameters()), torch.amp.GradScaler("cpu", enabled=False)
+    monkeypatch.setattr(train, "accum_steps", 1)
+    with pytest.raises(InputError, match="the loss is nan at step 7"):
+        train.train_step(model, batches, lambda logits, masks: logits.sum() * math.nan, optimizer, scaler, utils.Place("cpu", "fp32"), 7, .1)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.named_parameters())
 
 
 def test_bf16_is_chosen_only_where_the_chip_multiplies_in_it(monkeypatch):

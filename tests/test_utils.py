@@ -132,7 +132,9 @@ def test_scores_worked_by_hand_and_row_8_absent_classes_stay_outside_the_mean():
     assert report["classes"][0]["dice"] == pytest.approx(2 / 3)
     assert report["mean_iou"] == .75 and report["pixel_accuracy"] == .75
     assert report["baseline"] == {"class": "a", "pixel_accuracy": .5, "mean_iou": .25}
-    assert "-" in utils.format_report({"val": report}).splitlines()[-3]
+    lines = utils.format_report({"val": report}).splitlines()
+    assert lines[4].split() == ["IoU", "a", "0.5000", "50.0%"] and lines[7].split() == ["IoU", "d", "-", "0.0%"]
+    assert len({line.find(cell) + len(cell) for line, cell in ((lines[1], ".7500"), (lines[4], ".5000"), (lines[7], " -"))}) == 1
 
 
 def test_row_8_metrics_do_not_change_with_batch_size():
@@ -178,6 +180,9 @@ def test_a_recipe_sets_constants_and_name_value_after_it_wins(tmp_path):
     (tmp_path / "typo.py").write_text("batchsize = 7\n")
     with pytest.raises(InputError, match="did you mean batch_size"):
         utils.override(module, [str(tmp_path / "typo.py")])
+    (tmp_path / "wrong.py").write_text("batch_size = None\n")
+    with pytest.raises(InputError, match="batch_size is None; expected int"):
+        utils.override(module, [str(tmp_path / "wrong.py")])
 
 
 # ---- files ----
@@ -204,13 +209,13 @@ def test_row_15_a_torn_or_foreign_checkpoint_is_refused(tmp_path, content):
 
 def test_row_15_a_failed_write_leaves_the_previous_file(tmp_path, monkeypatch):
     path = tmp_path / "x.pth"
-    utils.write_atomic(path, b"old")
+    utils.write_atomic(path, lambda file: file.write(b"old"))
 
     def full(descriptor):
         raise OSError(28, "No space left on device")
     monkeypatch.setattr(utils.os, "fsync", full)
     with pytest.raises(OSError):
-        utils.write_atomic(path, b"new")
+        utils.write_atomic(path, lambda file: file.write(b"new"))
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
