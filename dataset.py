@@ -181,25 +181,35 @@ class Folder:
 
     def table(self) -> Table:
         listed = self.root / "classes.csv"
-        return read_class_table(listed) if listed.exists() else self.binary_table()
+        if not listed.exists():
+            return self.binary_table()
+        table = read_class_table(listed)
+        greys = {color[0]: i for i, color in enumerate(table.colors) if len(set(color)) == 1}
+        if len(greys) == len(table.colors) and self.mask_values().keys() - {IGNORE} <= greys.keys():
+            table.meaning.update(greys)  # every class is a grey and the masks hold nothing else: greys they are, not ids
+        return table
+
+    def mask_values(self) -> Counter:
+        values: Counter = Counter()
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            for counted in threads.map(count_values, list_files(self.root / "masks")):
+                values.update(counted)
+        return values
 
     def binary_table(self) -> Table:
         """Without classes.csv two values mean background and object."""
-        masks = list_files(self.root / "masks")
-        values: Counter = Counter()
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
-            for counted in threads.map(count_values, masks):
-                values.update(counted)
+        values = self.mask_values()
         ignored = {255} if set(values) == {0, 1, 255} else set()
         classes = sorted(set(values) - ignored)
         if len(classes) != 2:
-            raise InputError(self.ask_for_table(values, any(path.suffix.lower() in JPEG for path in masks)))
+            raise InputError(self.ask_for_table(values))
         return Table(["background", "object"], [(0, 0, 0), (255, 190, 0)], {classes[0]: 0, classes[1]: 1, **dict.fromkeys(ignored, IGNORE)})
 
-    def ask_for_table(self, values: Counter, has_jpeg: bool) -> str:
+    def ask_for_table(self, values: Counter) -> str:
         found = f"the masks in {self.root / 'masks'} hold {len(values)} values: {describe_values(values)}"
         classes = sorted(values.keys() - {IGNORE})
         are_ids = classes == list(range(len(classes)))
+        has_jpeg = any(path.suffix.lower() in JPEG for path in list_files(self.root / "masks"))
         if has_jpeg or len(values) > 40 and (not are_ids or len(values) == 256):
             return f"{found}; so many come from saving as JPEG or resizing with smoothing: save masks as PNG, resize them with nearest neighbour"
         rows = [(i, *((i * 67 % 256, i * 131 % 256, i * 197 % 256) if are_ids else color_of(value))) for i, value in enumerate(classes)]
@@ -221,11 +231,7 @@ def read_class_table(path: Path) -> Table:
         raise InputError(f"{path} has the ids {[row['id'] for row in rows]}; expected 0, 1, 2, … each once (and 255 for colours to ignore)")
     names, colors = zip(*(table[i] for i in range(len(table))))
     by_color = {color_key(color): i for i, color in [*((IGNORE, color) for color in ignored), *enumerate(colors)]}
-    if all(len(set(color)) == 1 for color in colors):  # only greys: then a grey file's values are these, not ids
-        by_value = {IGNORE: IGNORE, **{color[0]: i for i, color in enumerate(colors)}}
-    else:
-        by_value = {IGNORE: IGNORE, **{i: i for i in range(len(names))}}
-    return Table(list(names), list(colors), {**by_value, **by_color})
+    return Table(list(names), list(colors), {IGNORE: IGNORE, **{i: i for i in range(len(names))}, **by_color})
 
 
 class Streets(Folder):

@@ -166,6 +166,15 @@ def test_grey_masks_with_gaps_get_a_table_that_works(tmp_path, values):
     assert data.read(0)[1][0, :4].tolist() == [0, 1, 2, IGNORE] and len(data.table.names) == 3
 
 
+@pytest.mark.parametrize("values, ids", [((0, 1), (0, 1)), ((0, 1, 255), (0, 1, IGNORE)), ((0, 255), (0, 1))])
+def test_a_black_and_white_table_fits_masks_of_ids_and_of_greys(tmp_path, values, ids):
+    folder = draw_squares(tmp_path / "own", 3, table=False)
+    (folder / "classes.csv").write_text("id,name,red,green,blue\n0,ground,0,0,0\n1,thing,255,255,255\n")
+    for path in (folder / "masks").iterdir():
+        Image.fromarray(np.resize(np.array(values, np.uint8), (16, 16))).save(path)
+    assert np.array_equal(prepare(str(folder), "", (16, 16)).read(0)[1], np.resize(ids, (16, 16)))
+
+
 def test_row_20_orphans_are_listed_without_a_class_table_too(tmp_path):
     folder = draw_squares(tmp_path / "own", 4, table=False)
     for path in (folder / "masks").iterdir():
