@@ -183,6 +183,19 @@ def test_training_with_spawned_workers_works_as_on_windows_and_macos(project):
     assert (project / "run" / "report.json").exists() and len(list((project / "Dataset" / "streets" / "masks").iterdir())) == 8
 
 
+def test_row_14_dropout_follows_from_the_step_alone(monkeypatch):
+    monkeypatch.setattr(train, "accum_steps", 1)
+    losses = []
+    for stray_draws, step in ((0, 5), (3, 5), (0, 6)):
+        torch.manual_seed(0)
+        model = UNet(3, features=(4,), dropout=.5)
+        torch.rand(stray_draws)
+        batches = iter([(torch.full((2, 3, 8, 8), 90, dtype=torch.uint8), torch.ones(2, 8, 8, dtype=torch.uint8))])
+        optimizer, scaler = torch.optim.AdamW(model.parameters()), torch.amp.GradScaler("cpu", enabled=False)
+        losses.append(train.train_step(model, batches, utils.make_loss("ce"), optimizer, scaler, utils.Place("cpu", "fp32"), step, .1))
+    assert losses[0] == losses[1] != losses[2]
+
+
 def test_row_12_a_loss_that_is_not_a_number_stops_the_run_before_the_weights_change(monkeypatch):
     model = UNet(3, features=(4,))
     before = {name: tensor.clone() for name, tensor in model.named_parameters()}
