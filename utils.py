@@ -1,4 +1,4 @@
-"""Losses, the learning rate, the confusion matrix, checkpoints, pictures, and how settings are overridden.
+"""Settings for one run, the machine, losses, the learning rate, the confusion matrix, checkpoints and pictures.
 
 Masks are int64 (B, H, W) in 0..K-1 or IGNORE; logits are float32 (B, K, H, W). Ignored pixels count nowhere.
 A batch's loss is the mean over its pictures of each picture's own loss, so that a batch of eight and four batches of two
@@ -22,7 +22,6 @@ from PIL import Image, ImageDraw, ImageFont
 from dataset import IGNORE, InputError
 
 # ---- settings: recipes and name=value ----
-
 
 def settings_of(module: dict) -> dict:
     """A script's constants: its plain lower-case numbers, strings and tuples."""
