@@ -414,16 +414,21 @@ def prepare(dataset: str, data_dir: str, image_size: tuple[int, int], cache: boo
 
 # ---- the stream: position p of a run names the sample and its augmentation ----
 
-def make_augment(image_size: Sequence[int]) -> A.Compose:
+def make_augment(image_size: Sequence[int], names: str) -> A.Compose:
     """What may differ between two pictures of the same thing; geometry moves image and mask together, colour the image alone."""
     height, width = image_size
-    return A.Compose([
-        A.RandomResizedCrop((height, width), scale=(.6, 1), ratio=(.85 * width / height, 1.18 * width / height),
-                            mask_interpolation=cv2.INTER_NEAREST_EXACT, p=.3),  # nearer or farther
-        A.HorizontalFlip(p=.5),  # streets are streets in a mirror; for writing or left-hand traffic this would go
-        A.ColorJitter(brightness=(.8, 1.2), contrast=(.8, 1.2), saturation=(.7, 1.3), hue=(-.02, .02), p=1),  # always, so that no two epochs are alike
-        A.ToGray(p=.05),  # a grey picture has the same classes
-    ])
+    known = {
+        "zoom": A.RandomResizedCrop((height, width), scale=(.6, 1), ratio=(.85 * width / height, 1.18 * width / height),
+                                    mask_interpolation=cv2.INTER_NEAREST_EXACT, p=.3),  # nearer or farther
+        "rotate": A.Rotate(35, fill_mask=IGNORE, p=1),  # for things without an up and a down; the corners that come in belong to no class
+        "flip": A.HorizontalFlip(p=.5),  # streets are streets in a mirror; for writing or left-hand traffic this would go
+        "vflip": A.VerticalFlip(p=.1),
+        "color": A.ColorJitter(brightness=(.8, 1.2), contrast=(.8, 1.2), saturation=(.7, 1.3), hue=(-.02, .02), p=1),  # always: no two epochs alike
+        "grey": A.ToGray(p=.05)}  # a grey picture has the same classes
+    chosen = names.split("+") if names else []
+    if unknown := set(chosen) - known.keys():
+        raise InputError(f"augment is {names!r}, of which {unknown.pop()!r} is unknown; expected {', '.join(known)} or some of them such as flip+color")
+    return A.Compose([known[name] for name in chosen])
 
 
 @lru_cache(maxsize=2)
@@ -494,7 +499,7 @@ def main() -> None:
     train.check_settings()
     data = prepare(train.dataset, train.data_dir, train.image_size, train.cache, train.seed)
     print(report(data))
-    stream = SegmentationDataset(data, "train", make_augment(train.image_size), train.seed)
+    stream = SegmentationDataset(data, "train", make_augment(train.image_size, train.augment), train.seed)
     samples = [stream[position] for position in range(12)]
     path = Path("TrainingOutput") / f"samples-{data.name}.png"
     utils.save_picture(path, utils.sample_sheet(samples, data.table.names, data.table.colors))

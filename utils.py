@@ -11,6 +11,7 @@ import os
 import runpy
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -38,7 +39,7 @@ def parse(text, default):
             return None
     if isinstance(default, tuple) and isinstance(text, list):
         text = tuple(text)
-    if isinstance(default, tuple) and len(default) == 2 and type(text) is int:
+    if isinstance(default, tuple) and len(default) == 2 and type(text) in (int, float):
         text = (text, text)
     if isinstance(default, float) and type(text) is int:
         text = float(text)
@@ -115,44 +116,111 @@ class Place:
 
 # ---- losses ----
 
-def cross_entropy(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    """Each picture's mean over its pixels with a class, (B,); 0 for a picture that has none."""
+def cross_entropy(logits: torch.Tensor, masks: torch.Tensor, weights: torch.Tensor | None = None, gamma: float = 0.0) -> torch.Tensor:
+    """Each picture's mean over its pixels with a class, (B,); 0 for a picture that has none.
+
+    weights (K,) say how much a pixel of each class counts. With gamma it is the focal loss (Lin et al., 2017): a pixel counts by
+    (1 - p)^gamma, where p is the probability of its class, so that the many easy ones do not drown the few hard ones.
+    """
+    valid = masks != IGNORE
+    share = valid.float() if weights is None else weights[masks.where(valid, 0)] * valid  # (B, H, W)
     per_pixel = F.cross_entropy(logits, masks, ignore_index=IGNORE, reduction="none")  # (B, H, W), 0 where ignored
-    counted = (masks != IGNORE).sum(dim=(1, 2))
-    return per_pixel.sum(dim=(1, 2)) / counted.clamp(min=1)
+    if gamma > 0:
+        per_pixel = per_pixel * (1 - torch.exp(-per_pixel)).clamp(min=1e-8) ** gamma
+    return (per_pixel * share).sum(dim=(1, 2)) / share.sum(dim=(1, 2)).clamp(min=1e-6)
+
+
+def probabilities_and_truth(logits: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both (B, K, N) over all N pixels of a picture, 0 where ignored, so that such pixels add to no sum and have no gradient."""
+    valid = (masks != IGNORE).unsqueeze(1)  # (B, 1, H, W)
+    truth = F.one_hot(masks.where(masks != IGNORE, 0), logits.shape[1]).movedim(-1, 1) * valid
+    return (logits.softmax(dim=1) * valid).flatten(2), truth.flatten(2).float()
+
+
+def mean_over_present(losses: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Losses (B, K) of each class to (B,): the classes that a picture has count alike, however few their pixels."""
+    present = truth.sum(dim=2) > 0
+    return (losses * present).sum(dim=1) / present.sum(dim=1).clamp(min=1)
+
+
+def tversky(logits: torch.Tensor, masks: torch.Tensor, beta: float) -> torch.Tensor:
+    """Each picture's 1 - hits / (hits + beta * missed + (1 - beta) * false alarms) on probabilities, which, unlike argmax, have a gradient."""
+    probs, truth = probabilities_and_truth(logits, masks)
+    hits = (probs * truth).sum(dim=2)  # (B, K)
+    whole = hits + beta * (truth.sum(dim=2) - hits) + (1 - beta) * (probs.sum(dim=2) - hits)
+    return mean_over_present(1 - hits / whole.clamp(min=1e-6), truth)
 
 
 def dice(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    """Each picture's 1 - soft Dice, averaged over the classes present in it, (B,); taken on probabilities, so it has a gradient."""
-    valid = (masks != IGNORE).unsqueeze(1)  # (B, 1, H, W)
-    probs = logits.softmax(dim=1) * valid
-    truth = F.one_hot(masks.where(masks != IGNORE, 0), logits.shape[1]).movedim(-1, 1) * valid  # (B, K, H, W)
-    overlap = (probs * truth).sum(dim=(2, 3))  # (B, K)
-    truth_sum = truth.sum(dim=(2, 3))
-    score = 2 * overlap / (probs.sum(dim=(2, 3)) + truth_sum).clamp(min=1e-6)
-    present = truth_sum > 0
-    return ((1 - score) * present).sum(dim=1) / present.sum(dim=1).clamp(min=1)
+    """Each picture's 1 - soft Dice, averaged over the classes present in it, (B,)."""
+    return tversky(logits, masks, beta=.5)
 
 
-LOSSES = {"ce": cross_entropy, "dice": dice}
+def lovasz(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """Lovász-softmax (Berman et al., 2018): the IoU itself, made smooth between the values it has where every pixel is right or wrong.
+
+    With a class's pixels sorted by their error, worst first, each error counts by what the IoU loses when that pixel joins the wrong ones.
+    """
+    probs, truth = probabilities_and_truth(logits, masks)
+    errors, order = (truth - probs).abs().sort(dim=2, descending=True)  # ignored pixels have error 0: they come last and add nothing
+    hits = truth.gather(2, order)
+    missed = hits.cumsum(dim=2)
+    total = truth.sum(dim=2, keepdim=True)
+    lost = 1 - (total - missed) / (total + (1 - hits).cumsum(dim=2)).clamp(min=1)  # 1 - IoU with the first n pixels wrong
+    steps = torch.diff(lost, dim=2, prepend=torch.zeros_like(total))
+    return mean_over_present((errors * steps).sum(dim=2), truth)
 
 
-def make_loss(name: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """The loss that a name such as "ce+dice" stands for, from logits and masks to the mean over the batch's pictures."""
+def make_loss(name: str, weights: torch.Tensor | None = None, gamma: float = 2.0, beta: float = .7) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """The loss that a name such as "ce+dice" stands for, from logits and masks to the mean over the batch's pictures.
+
+    weights (K,) are for ce and focal, gamma for focal, beta for tversky.
+    """
+    losses = {"ce": partial(cross_entropy, weights=weights), "focal": partial(cross_entropy, weights=weights, gamma=gamma),
+              "dice": dice, "tversky": partial(tversky, beta=beta), "lovasz": lovasz}
     parts = name.split("+")
-    if unknown := [part for part in parts if part not in LOSSES]:
-        raise InputError(f"loss is {name!r}, of which {unknown[0]!r} is unknown; expected {', '.join(LOSSES)} or a sum such as ce+dice")
+    if unknown := [part for part in parts if part not in losses]:
+        raise InputError(f"loss is {name!r}, of which {unknown[0]!r} is unknown; expected {', '.join(losses)} or a sum such as ce+dice")
 
     def loss(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-        return sum(LOSSES[part](logits, masks) for part in parts).mean()
+        return sum(losses[part](logits, masks) for part in parts).mean()
     return loss
 
 
-def learning_rate(step: int, base_lr: float, min_lr: float, warmup_steps: int, decay_factor: float) -> float:
-    """Quadratic up over the warm-up, then base_lr less the square root of the steps since, never below min_lr."""
+def weigh_classes(pixels: torch.Tensor, power: float) -> torch.Tensor:
+    """Each class's share of the pixels (K,) to the power of -power, 1 on average over all pixels; 0 for a class without any."""
+    share = pixels.double() / pixels.sum()
+    weights = share.clamp(min=1e-12) ** -power * (share > 0)
+    return (weights / (weights * share).sum()).float()
+
+
+# ---- the learning rate ----
+
+SCHEDULES = ("sqrt", "cosine", "plateau")
+
+
+def learning_rate(step: int, base_lr: float, min_lr: float, warmup_steps: int, decay_factor: float, schedule: str = "sqrt",
+                  last_step: int = 0, falls: int = 0) -> float:
+    """Quadratic up over the warm-up; then down from base_lr by the schedule, never below min_lr."""
     if step < warmup_steps:
         return max(base_lr * step ** 2 / warmup_steps ** 2, min_lr)
-    return max(base_lr - math.sqrt((step - warmup_steps) / decay_factor), min_lr)
+    if schedule == "sqrt":  # less the square root of the steps since: steep at first
+        return max(base_lr - math.sqrt((step - warmup_steps) / decay_factor), min_lr)
+    if schedule == "cosine":  # slowly, fast, slowly, to min_lr at last_step
+        done = (step - warmup_steps) / max(1, last_step - warmup_steps)
+        return min_lr + (base_lr - min_lr) * (1 + math.cos(math.pi * done)) / 2
+    return max(base_lr / 10 ** falls, min_lr)
+
+
+def count_plateaus(losses: Sequence[float], patience: int) -> int:
+    """How many times `patience` evaluations in a row brought no lower loss."""
+    count, waited, lowest = 0, 0, math.inf
+    for loss in losses:
+        waited = 0 if loss < lowest else waited + 1
+        lowest = min(lowest, loss)
+        if waited == patience:
+            count, waited = count + 1, 0
+    return count
 
 
 # ---- metrics ----

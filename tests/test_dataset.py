@@ -281,7 +281,7 @@ def test_cityscapes_is_read_as_its_owners_lay_it_out(tmp_path):
 
 def stream_of(tmp_path, count=5, seed=0) -> SegmentationDataset:
     data = prepare(str(draw_squares(tmp_path / "own", count)), "", (16, 16))
-    return SegmentationDataset(data, "train", make_augment((16, 16)), seed)
+    return SegmentationDataset(data, "train", make_augment((16, 16), "zoom+flip+color+grey"), seed)
 
 
 def test_row_13_workers_change_nothing_and_epochs_never_repeat(tmp_path):

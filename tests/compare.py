@@ -1,0 +1,123 @@
+"""Compare settings of train.py at an equal budget of wall time, over several seeds.
+
+    python tests/compare.py comparison=losses [budget=75] [seeds=3] [data_dir=PATH]
+
+Each setting's speed is measured in a short run; then it gets as many steps as fit into `budget` seconds of training. After each run a row
+goes to TrainingOutput/compare-<comparison>.csv, so that a comparison that was stopped goes on where it was. At the end, or where all
+runs are there already, it prints the table for README.md: means over the seeds and their standard deviation.
+"""
+import csv
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+import utils
+from dataset import InputError
+
+comparison = "losses"  # one of COMPARISONS
+budget = 75.0  # seconds of training for each run
+seeds = 3  # runs of each setting; on Streets each seed is another split, another start and another order
+data_dir = "Dataset"  # as in train.py
+calibration_steps = 60  # steps of the run that measures a setting's speed
+
+SMALL = "recipes/camvid_small.py"
+# Each setting: train.py's arguments; with "as many steps as" it takes another setting's steps, however long they take.
+COMPARISONS = {
+    "losses": {"ce": ["loss=ce"], "ce, class_weights 0.5": ["loss=ce", "class_weights=0.5"], "focal": ["loss=focal"], "dice": ["loss=dice"],
+               "ce+dice": ["loss=ce+dice"], "lovasz": ["loss=lovasz"]},
+    "unetpp": {"UNet": [], "UNet++": ["architecture=unet++", "features=15,30,60"],
+               "UNet++, as many steps": ["architecture=unet++", "features=15,30,60", "as many steps as UNet"]},
+    "unetpp_camvid": {"UNet": [SMALL], "UNet++": [SMALL, "architecture=unet++", "features=15,30,60,120"],
+                      "UNet++, as many steps": [SMALL, "architecture=unet++", "features=15,30,60,120", "as many steps as UNet"]},
+}
+
+
+def train(arguments: list[str], steps: int, seed: int) -> dict:
+    """A run's report.json. It lies in a folder of its own, so that nobody's unet_model.pth is replaced."""
+    with tempfile.TemporaryDirectory() as folder:
+        placed = [str(ROOT / argument) if argument.endswith(".py") else argument for argument in arguments]
+        length = {"training_iterations": steps, "eval_interval": -(-steps // 6), "save_model_interval": steps, "lr_schedule": "cosine"}
+        settings = {**length, "seed": seed, "data_dir": (ROOT / data_dir).resolve(), "run_dir": "run"}
+        command = [sys.executable, ROOT / "train.py", *placed, *(f"{name}={value}" for name, value in settings.items())]
+        done = subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise InputError(f"{' '.join(map(str, command))} failed: {done.stderr[-2000:]}")
+        return json.loads(Path(folder, "run", "report.json").read_text())
+
+
+def images_per_step(arguments: list[str]) -> int:
+    import train as constants
+
+    utils.override(vars(constants), [argument for argument in arguments if "seed" not in argument])
+    return constants.batch_size * constants.accum_steps
+
+
+def read_rows(path: Path) -> list[dict]:
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def append_row(path: Path, row: dict) -> None:
+    is_new = not path.exists()
+    with open(path, "a", newline="") as file:
+        table = csv.DictWriter(file, row)
+        if is_new:
+            table.writeheader()
+        table.writerow(row)
+
+
+def format_table(rows: list[dict]) -> str:
+    """One line for each setting: parameters, steps, seconds, mean IoU and each class's IoU on the split that was judged."""
+    fixed = ("setting", "arguments", "seed", "budget", "images_per_second", "steps", "seconds", "parameters", "judged_on")
+    scores = [name for name in rows[0] if name not in fixed]
+    lines = [f"| {rows[0]['judged_on']} split | parameters | steps | seconds | " + " | ".join(scores) + " |", "| --- " * (4 + len(scores)) + "|"]
+    for setting in dict.fromkeys(row["setting"] for row in rows):
+        runs = [row for row in rows if row["setting"] == setting]
+        cells = [setting, f"{int(runs[0]['parameters']):,}", *(f"{statistics.mean(float(run[name]) for run in runs):,.0f}" for name in ("steps", "seconds"))]
+        for name in scores:
+            values = [float(run[name] or 0) for run in runs]
+            cells.append(f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}" if len(values) > 1 else f"{values[0]:.3f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    if comparison not in COMPARISONS:
+        raise InputError(f"comparison is {comparison!r}; expected one of {', '.join(COMPARISONS)}")
+    path = ROOT / "TrainingOutput" / f"compare-{comparison}.csv"
+    path.parent.mkdir(exist_ok=True)
+    rows = [row for row in read_rows(path) if float(row["budget"]) == budget and int(row["seed"]) < seeds]
+    for seed in range(seeds):  # seed by seed, so that a comparison stopped early has as many runs of each setting
+        for setting, given in COMPARISONS[comparison].items():
+            arguments = [argument for argument in given if not argument.startswith("as many steps as")]
+            same_steps = [argument.removeprefix("as many steps as ") for argument in given if argument not in arguments]
+            earlier = [row for row in rows if row["setting"] == setting and row["arguments"] == " ".join(given)]
+            if any(int(row["seed"]) == seed for row in earlier):
+                continue
+            if same_steps:
+                speed = 0.0
+                steps = next(int(row["steps"]) for row in rows if row["setting"] == same_steps[0] and int(row["seed"]) == seed)
+            else:
+                speed = float(earlier[0]["images_per_second"]) if earlier else train(arguments, calibration_steps, seed)["images_per_second"]
+                steps = round(budget * speed / images_per_step(arguments))
+            print(f"{setting}, seed {seed}: {steps} steps", flush=True)
+            report = train(arguments, steps, seed)
+            judged = report[report["judged_on"]]
+            row = {"setting": setting, "arguments": " ".join(given), "seed": seed, "budget": budget, "images_per_second": speed, "steps": steps,
+                   "seconds": report["seconds"], "parameters": report["parameters"], "judged_on": report["judged_on"],
+                   "mean IoU": judged["mean_iou"], **{entry["name"]: entry["iou"] for entry in judged["classes"]}}
+            append_row(path, row)
+            rows.append({name: str(value) for name, value in row.items()})
+            print(f"  mean IoU {judged['mean_iou']:.3f} after {report['seconds']:.0f} s", flush=True)
+    print(format_table(rows))
+
+
+if __name__ == "__main__":
+    utils.run_script(globals(), main)
