@@ -3,23 +3,24 @@
     files ── pairs by name, split ──> read: image uint8 (H, W, 3) RGB, mask uint8 (H, W) class ids, 255 = ignore
           ── resize once, cached ──> augment (both together) ──> uint8 tensors
 
-A source (Folder, Streets, Cityscapes24) says only where its pairs are and what its masks mean; all the rest is the same for all.
+A source (CamVid, Folder, …) says only where its pairs are and what its masks mean; all the rest is the same for all.
 
     python dataset.py [recipes/NAME.py] [name=value …]     check a data set: report and sample sheet; exit status 1 if anything is wrong
 """
 import csv
 import hashlib
 import itertools
+import json
 import os
 import random
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +39,9 @@ IGNORE = 255  # a pixel without a class: no loss, no metric
 COLOR = 1 << 24  # marks a mask pixel that holds a colour, so that ids and colours find their class in one table
 CACHE = Path(__file__).parent / "Dataset" / "cache"  # resized pictures; may be deleted at any time
 SPLITS = ("train", "val", "test")
+FACTS = ("sizes", "pixels", "digests")  # arrays of what is known of each pair, beside its resized picture
 JPEG = {".jpg", ".jpeg"}
+SMOOTHED = "so many come from saving as JPEG or resizing with smoothing: save masks as PNG, resize them with nearest neighbour"
 JUNK = {"thumbs.db", "desktop.ini"}  # what file managers leave behind, beside names that start with a dot
 Image.MAX_IMAGE_PIXELS = 500_000_000  # beyond twice this a picture is refused: a small file may unpack to any size
 cv2.setNumThreads(0)  # pictures are worked on side by side already
@@ -110,6 +113,15 @@ def color_of(value: int) -> tuple[int, int, int]:
     return (value >> 16 & 255, value >> 8 & 255, value & 255) if value & COLOR else (value, value, value)
 
 
+def fingerprint(*parts) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+
+
+def file_facts(paths: Sequence[Path]) -> list[tuple[str, int, int]]:
+    """What changes when a file does."""
+    return [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+
+
 def describe_values(values: Counter) -> str:
     """Mask values as a person writes them, with their pixel counts, the commonest first."""
     shown = [f"{f'colour {color_of(value)}' if value & COLOR else value} ({count:,} pixels)" for value, count in values.most_common(8)]
@@ -124,8 +136,10 @@ def read_ids(path: Path, meaning: dict[int, int]) -> np.ndarray:
     place = np.minimum(np.searchsorted(keys, mask), len(keys) - 1)
     unknown = mask[keys[place] != mask]
     if unknown.size:
-        cure = "save masks as PNG, without smoothing" if path.suffix.lower() in JPEG else "add them to classes.csv (id 255 = ignore)"
-        raise InputError(f"{path} holds {describe_values(Counter(unknown.tolist()))}, not in the class table; {cure}")
+        values = Counter(unknown.tolist())
+        is_smoothed = path.suffix.lower() in JPEG or len(values) > 16
+        cure = SMOOTHED if is_smoothed else "correct the mask, or add them to the classes.csv of a folder of your own (id 255 = ignore)"
+        raise InputError(f"{path} holds {describe_values(values)}, not in the class table; {cure}")
     return ids[place]
 
 
@@ -150,34 +164,206 @@ def list_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.name.lower() not in JUNK)
 
 
-class Folder:
-    """A folder of one's own: images/ and masks/ with the same stems (or stem_mask), and classes.csv for three classes or more."""
+class Source:
+    """A data set as its owners lay it out. A new one says in find_pairs where its pairs are and in table what its masks' pixels mean,
+    as CamVid does below; then it stands in SOURCES under its name."""
+    is_published = True
 
     def __init__(self, root: Path):
         self.root = root
-        self.problems: list[str] = []
+        self.problems: list[str] = []  # what has to be put right before any training
+        self.notes: list[str] = []  # what is worth knowing
 
+    @cached_property
     def pairs(self) -> list[Pair]:
-        images, masks = self.by_stem("images"), self.by_stem("masks")
-        for stem in [stem for stem in masks if stem not in images and stem.removesuffix("_mask") not in masks]:
-            masks[stem.removesuffix("_mask")] = masks.pop(stem)
-        self.problems += [f"{images[stem]} has no mask in {self.root / 'masks'}" for stem in sorted(images.keys() - masks.keys())]
-        self.problems += [f"{masks[stem]} has no image in {self.root / 'images'}" for stem in sorted(masks.keys() - images.keys())]
-        return [Pair(images[stem], masks[stem]) for stem in sorted(images.keys() & masks.keys())]
+        return self.find_pairs()
 
-    def by_stem(self, name: str) -> dict[str, Path]:
-        folder = self.root / name
+    def by_stem(self, folder: Path, endings: Collection[str] = ()) -> dict[str, Path]:
+        """A folder's files by their names without ending; with endings, only such files."""
         if not folder.is_dir():
-            raise InputError(f"{folder} is not there; a data set of your own has a folder images and a folder masks with files of the same names")
+            raise InputError(f"{folder} is not there; Dataset/readme.md shows the tree that is expected")
         found: dict[str, Path] = {}
         for path in list_files(folder):
+            if endings and path.suffix.lower() not in endings:
+                continue
             if not path.exists():
                 self.problems.append(f"{path} is a link to nothing; put its file back or take it out")
+            elif path.is_dir():
+                self.problems.append(f"{path} is a folder where a picture was expected; only train, val and test may be folders")
             elif path.stem in found:
                 self.problems.append(f"{path} and {found[path.stem].name} have the same stem; one picture has one file")
             else:
                 found[path.stem] = path
         return found
+
+    def match(self, images: dict[str, Path], masks: dict[str, Path], split: str = "") -> list[Pair]:
+        """Pairs of the same stem, or stem and stem_mask; each file that is left over is a problem."""
+        masks = {stem if stem in images else stem.removesuffix("_mask"): path for stem, path in masks.items()}
+        self.problems += [f"{images[stem]} has no mask; take it out, or add one of the same name" for stem in sorted(images.keys() - masks.keys())]
+        self.problems += [f"{masks[stem]} has no image; take it out, or add one of the same name" for stem in sorted(masks.keys() - images.keys())]
+        return [Pair(images[stem], masks[stem], split) for stem in sorted(images.keys() & masks.keys())]
+
+    def match_folders(self, images: Path, masks: Path, split: str = "") -> list[Pair]:
+        """The pairs of a folder of images and one of masks; of a split that has none at all, nothing."""
+        if split and not (masks.is_dir() and list_files(masks)):
+            self.notes.append(f"{images} is left out: there are no masks in {masks}")
+            return []
+        return self.match(self.by_stem(images), self.by_stem(masks), split)
+
+
+class CamVid(Source):
+    """The SegNet layout: train/ and trainannot/, val/ and valannot/, test/ and testannot/; grey masks of ids, 11 is void."""
+    classes = {"sky": (128, 128, 128), "building": (128, 0, 0), "pole": (192, 192, 128), "road": (128, 64, 128), "pavement": (60, 40, 222),
+               "tree": (128, 128, 0), "sign": (192, 128, 128), "fence": (64, 64, 128), "car": (64, 0, 128), "pedestrian": (64, 64, 0),
+               "bicyclist": (0, 128, 192)}
+
+    def find_pairs(self) -> list[Pair]:
+        return [pair for split in SPLITS if (self.root / split).is_dir()
+                for pair in self.match_folders(self.root / split, self.root / f"{split}annot", split)]
+
+    def table(self) -> Table:
+        return Table(list(self.classes), list(self.classes.values()), {**{i: i for i in range(11)}, 11: IGNORE})
+
+
+class Carvana(Source):
+    """train/*.jpg and train_masks/*_mask.gif, or all in one folder; 16 views of each car, named <car>_01 to <car>_16, stay together."""
+
+    def find_pairs(self) -> list[Pair]:
+        folders = [folder for name in ("train", "train_masks") if (folder := self.root / name).is_dir()] or [self.root]
+        files = dict(item for folder in folders for item in self.by_stem(folder, {*JPEG, ".gif", ".png"}).items())
+        pairs = self.match({stem: path for stem, path in files.items() if not stem.endswith("_mask")},
+                           {stem: path for stem, path in files.items() if stem.endswith("_mask")})
+        return [pair._replace(group=pair.image.stem.rpartition("_")[0]) for pair in pairs]
+
+    def table(self) -> Table:
+        return Table(["background", "car"], [(0, 0, 0), (255, 190, 0)], {0: 0, 1: 1, 255: 1, COLOR: 0, color_key((255, 255, 255)): 1})
+
+
+class VOC(Source):
+    """VOCdevkit/VOC<year>/{JPEGImages,SegmentationClass,ImageSets/Segmentation}: palette masks, 255 = ignore, the owners' lists."""
+    year, splits = "2012", ("train", "val")
+
+    def find_pairs(self) -> list[Pair]:
+        from torchvision.datasets import VOCSegmentation  # slow to import, so only here
+
+        folder, found = self.root / "VOCdevkit" / f"VOC{self.year}", []
+        if not folder.is_dir():
+            print(f"{folder} is not there; downloading it from its owners", flush=True)
+            for split in sorted({*self.splits} - {"val"}):  # val comes with train
+                try:
+                    VOCSegmentation(self.root, self.year, split, download=True)
+                except (OSError, RuntimeError) as error:
+                    raise InputError(f"{folder} is not there and can't be downloaded ({error}); unpack its owners' archive in {self.root}") from error
+        for split in self.splits:
+            if not (folder / "ImageSets" / "Segmentation" / f"{split}.txt").exists():
+                self.notes.append(f"{split} is left out: there is no list of it in {folder / 'ImageSets' / 'Segmentation'}")
+                continue
+            listed = VOCSegmentation(self.root, self.year, split)
+            found += [Pair(Path(image), Path(mask), split) for image, mask in zip(listed.images, listed.masks)]
+        missing = [path for pair in found for path in pair[:2] if not path.exists()]
+        self.problems += [f"{path} is not there, but the owners' lists name it" for path in missing]
+        return [pair for pair in found if not {*missing} & {*pair[:2]}]
+
+    def table(self) -> Table:
+        from torchvision.models.segmentation import DeepLabV3_ResNet50_Weights  # knows the names; nothing is downloaded
+
+        names = ["background", *DeepLabV3_ResNet50_Weights.DEFAULT.meta["categories"][1:]]
+        # The owners' palette: bit 3j + c of the id is bit 7 - j of colour c.
+        colors = [tuple(sum((i >> 3 * j + c & 1) << 7 - j for j in range(3)) for c in range(3)) for i in range(len(names))]
+        by_color = {color_key(color): i for i, color in enumerate(colors)}
+        return Table(names, colors, {**{i: i for i in range(len(names))}, **by_color, IGNORE: IGNORE, color_key((224, 224, 192)): IGNORE})
+
+
+class VOC2007(VOC):
+    year, splits = "2007", SPLITS
+
+
+class Cityscapes(Source):
+    """leftImg8bit/<split>/<city>/ and gtFine/<split>/<city>/: the official train and val with the 19 classes that are usually judged."""
+    kinds = ("labelIds", "color")  # masks to look for, the better ones first
+
+    def find_pairs(self) -> list[Pair]:
+        found = []
+        for image in sorted(self.root.glob("leftImg8bit/*/*/*_leftImg8bit.png")):
+            split, city = image.parts[-3:-1]
+            stem = self.root / "gtFine" / split / city / image.name.removesuffix("leftImg8bit.png")
+            masks = [mask for kind in self.kinds if (mask := Path(f"{stem}gtFine_{kind}.png")).exists()]
+            if split in ("train", "val") and masks:
+                found.append(Pair(image, masks[0], split, city))
+            elif split in ("train", "val"):
+                self.problems.append(f"{image} has no mask {stem}gtFine_{' or '.join(self.kinds)}.png")
+        if (self.root / "leftImg8bit" / "test").is_dir():
+            self.notes.append("test is left out: its owners keep its labels")
+        return found
+
+    def classes(self, labels) -> tuple[list[str], list[str]]:
+        """The names of all classes in the order of their ids, and of those that are trained; labels are torchvision's."""
+        names = [label.name for label in labels if not label.ignore_in_eval]
+        return names, names
+
+    def table(self) -> Table:
+        from torchvision.datasets import Cityscapes as Official  # knows every label's id and colour
+
+        names, trained = self.classes(Official.classes)
+        colors = {label.name: label.color for label in Official.classes}
+        class_of = {colors[name]: names.index(name) for name in trained}
+        meaning = {IGNORE: IGNORE, 34: IGNORE}  # GTA5 writes a licence plate's id as 34, Cityscapes as -1 or 255
+        for label in Official.classes:  # where colours are looked at first, labels of one colour (pole and group of poles) are one class
+            if "color" in self.kinds:
+                meaning[color_key(label.color)] = class_of.get(label.color, IGNORE)
+            own = names.index(label.name) if label.name in trained else IGNORE
+            meaning[label.id] = class_of.get(label.color, IGNORE) if self.kinds[0] == "color" else own
+        return Table(names, [colors.get(name, (0, 0, 0)) for name in names], meaning)
+
+
+class Cityscapes24(Cityscapes):
+    """24 classes told apart by colour, in the order of a published tutorial; black and the rarest are ignored."""
+    kinds = ("color", "labelIds")
+
+    def classes(self, labels) -> tuple[list[str], list[str]]:
+        names = ("void,building,pole,sky,vegetation,traffic sign,fence,traffic light,person,dynamic,car,road,sidewalk,parking,ground,terrain,"
+                 "bicycle,rider,wall,bus,bridge,motorcycle,train,truck").split(",")
+        return names, names[1:]
+
+
+class Cityscapes34(Cityscapes):
+    """All 34 label ids as they are; those of void, 0 to 6, are ignored. Some share a colour, so it needs labelIds."""
+    kinds = ("labelIds",)
+
+    def classes(self, labels) -> tuple[list[str], list[str]]:
+        own = [label for label in labels if label.id >= 0]
+        return [label.name for label in own], [label.name for label in own if label.category != "void"]
+
+
+class GTA5(Cityscapes):
+    """images/*.png and labels/*.png of the same names, in the ids or colours of Cityscapes, of which the usual 19 are trained."""
+
+    def find_pairs(self) -> list[Pair]:
+        images, labels = self.by_stem(self.root / "images"), self.by_stem(self.root / "labels")
+        for stem in ("15188", "17705"):
+            if images.pop(stem, None) and labels.pop(stem, None):
+                self.notes.append(f"{stem}.png is left out: its label has another size, as is known")
+        return self.match(images, labels)
+
+
+class Folder(Source):
+    """A folder of one's own: images/ and masks/ with the same stems (or stem_mask), and classes.csv for three classes or more.
+
+    Either may lie in train, val and test folders: images/train and masks/train, or train/images and train/masks.
+    """
+    is_published = False
+
+    def find_pairs(self) -> list[Pair]:
+        root, pairs = self.root, []
+        layouts = [(split, *folders) for split in SPLITS for folders in ((root / "images" / split, root / "masks" / split),
+                                                                         (root / split / "images", root / split / "masks")) if folders[0].is_dir()]
+        if not layouts:
+            return self.match_folders(root / "images", root / "masks")
+        for split, images, masks in layouts:
+            pairs += self.match_folders(images, masks, split)
+        loose = [path for name in ("images", "masks") if (root / name).is_dir() for path in list_files(root / name) if path.name not in SPLITS]
+        self.problems += [f"{path} lies beside the folders of the splits; put it into one of them or take it out" for path in loose]
+        return pairs
 
     def table(self) -> Table:
         listed = self.root / "classes.csv"
@@ -190,10 +376,17 @@ class Folder:
         return table
 
     def mask_values(self) -> Counter:
+        """All values in all masks with their pixel counts, remembered for unchanged files."""
+        masks = [pair.mask for pair in self.pairs]
+        known = CACHE / f"values-{fingerprint(file_facts(masks))}.json"
+        if known.exists():
+            return Counter({int(value): count for value, count in json.loads(known.read_text()).items()})
         values: Counter = Counter()
         with ThreadPoolExecutor(os.cpu_count()) as threads:
-            for counted in threads.map(count_values, list_files(self.root / "masks")):
+            for counted in threads.map(count_values, masks):
                 values.update(counted)
+        CACHE.mkdir(parents=True, exist_ok=True)
+        known.write_text(json.dumps(values))
         return values
 
     def binary_table(self) -> Table:
@@ -206,12 +399,12 @@ class Folder:
         return Table(["background", "object"], [(0, 0, 0), (255, 190, 0)], {classes[0]: 0, classes[1]: 1, **dict.fromkeys(ignored, IGNORE)})
 
     def ask_for_table(self, values: Counter) -> str:
-        found = f"the masks in {self.root / 'masks'} hold {len(values)} values: {describe_values(values)}"
+        found = f"the masks in {self.root} hold {len(values)} values: {describe_values(values)}"
         classes = sorted(values.keys() - {IGNORE})
         are_ids = classes == list(range(len(classes)))
-        has_jpeg = any(path.suffix.lower() in JPEG for path in list_files(self.root / "masks"))
+        has_jpeg = any(pair.mask.suffix.lower() in JPEG for pair in self.pairs)
         if has_jpeg or len(values) > 40 and (not are_ids or len(values) == 256):
-            return f"{found}; so many come from saving as JPEG or resizing with smoothing: save masks as PNG, resize them with nearest neighbour"
+            return f"{found}; {SMOOTHED}"
         rows = [(i, *((i * 67 % 256, i * 131 % 256, i * 197 % 256) if are_ids else color_of(value))) for i, value in enumerate(classes)]
         listed = "\n".join(f"{i},class{i},{red},{green},{blue}" for i, red, green, blue in rows)
         return (f"{found}; two values would mean background and object, others need {self.root / 'classes.csv'}. "
@@ -237,58 +430,28 @@ def read_class_table(path: Path) -> Table:
 class Streets(Folder):
     """The drawn street scenes: laid out like a folder of one's own, and drawn when they are first needed."""
 
-    def pairs(self) -> list[Pair]:
+    def find_pairs(self) -> list[Pair]:
         if not self.root.exists():
             make_streets.make_streets(self.root)
-        return super().pairs()
+        return super().find_pairs()
 
     def table(self) -> Table:
         names, colors = zip(*make_streets.CLASSES)
         return Table(list(names), list(colors), {**{i: i for i in range(len(names))}, IGNORE: IGNORE})
 
 
-class Cityscapes24:
-    """Cityscapes as its owners lay it out (leftImg8bit/, gtFine/), with 24 classes told apart by colour; the rest is ignored."""
-    order = ("void,building,pole,sky,vegetation,traffic sign,fence,traffic light,person,dynamic,car,road,sidewalk,parking,ground,terrain,"
-             "bicycle,rider,wall,bus,bridge,motorcycle,train,truck").split(",")
-
-    def __init__(self, root: Path):
-        self.root = root
-        self.problems: list[str] = []
-
-    def pairs(self) -> list[Pair]:
-        """The official train and val; the test split has no labels. Colour masks, or labelIds where there are none."""
-        found = []
-        for image in sorted(self.root.glob("leftImg8bit/*/*/*_leftImg8bit.png")):
-            split, city = image.parts[-3:-1]
-            stem = self.root / "gtFine" / split / city / image.name.removesuffix("leftImg8bit.png")
-            masks = [mask for kind in ("color", "labelIds") if (mask := Path(f"{stem}gtFine_{kind}.png")).exists()]
-            if split in ("train", "val") and masks:
-                found.append(Pair(image, masks[0], split, city))
-            elif split in ("train", "val"):
-                self.problems.append(f"{image} has no mask {stem}gtFine_color.png (or labelIds)")
-        return found
-
-    def table(self) -> Table:
-        from torchvision.datasets import Cityscapes  # knows every label's id and colour; slow to import, so only here
-
-        colors = {label.name: label.color for label in Cityscapes.classes}
-        class_of = {colors[name]: self.order.index(name) for name in self.order[1:]}  # void's black stays ignored
-        meaning = {IGNORE: IGNORE}
-        for label in Cityscapes.classes:  # labels of one colour (pole and group of poles) are one class
-            meaning[label.id] = meaning[color_key(label.color)] = class_of.get(label.color, IGNORE)
-        return Table(self.order, [colors.get(name, (0, 0, 0)) for name in self.order], meaning)
+SOURCES = {"streets": Streets, "cityscapes": Cityscapes, "cityscapes24": Cityscapes24, "cityscapes34": Cityscapes34, "carvana": Carvana,
+           "voc2007": VOC2007, "voc2012": VOC, "gta5": GTA5, "camvid": CamVid}
 
 
-SOURCES = {"streets": Streets, "cityscapes24": Cityscapes24}
-
-
-def open_source(dataset: str, data_dir: str):
-    """The source that train.py's constants name: one of SOURCES in data_dir, or in its folder there, or a folder of one's own."""
+def open_source(dataset: str, data_dir: str) -> Source:
+    """The source that train.py's constants name: one of SOURCES in data_dir, or in a folder there of its name, or a folder of one's own."""
+    if dataset == "streets":
+        return Streets(Path(data_dir, dataset))
     if dataset in SOURCES:
-        root = Path(data_dir)
-        has_own_folder = (root / dataset).is_dir() or dataset == "streets"
-        return SOURCES[dataset](root / dataset if has_own_folder else root)
+        folders = {path.name.lower(): path for path in sorted(Path(data_dir).glob("*")) if path.is_dir()}
+        root = folders.get(dataset) or folders.get(dataset.rstrip("0123456789")) or Path(data_dir)  # cityscapes24 may lie in Cityscapes
+        return SOURCES[dataset](root)
     for root in (Path(dataset), Path(data_dir, dataset)):
         if root.is_dir():
             return Folder(root)
@@ -308,6 +471,7 @@ class Data:
     sizes: np.ndarray  # (N, 2) heights and widths on disk
     pixels: np.ndarray  # (N, 256) pixels of each class id, counted at the size on disk
     cache: Path | None  # folder with images.npy and masks.npy, or None: decode every time
+    notes: list[str]  # what the source left out, and why
 
     def read(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """Image (H, W, 3) and mask (H, W), both uint8 at image_size."""
@@ -331,47 +495,52 @@ def open_array(path: Path) -> np.ndarray:
     return np.load(path, mmap_mode="r")
 
 
-def read_pair(pair: Pair, meaning: dict[int, int], image_size: Sequence[int]) -> tuple[np.ndarray, np.ndarray, tuple, np.ndarray]:
-    """Image and mask at image_size, their size on disk, and the pixels of each class there."""
-    image, mask = read_image(pair.image), read_ids(pair.mask, meaning)
+def read_pair(pair: Pair, meaning: dict[int, int] | None, image_size: Sequence[int]) -> tuple[np.ndarray, np.ndarray, tuple]:
+    """Image and mask at image_size; and what is known of them at their own: its height and width, the pixels of each class, the image's digest."""
+    image = read_image(pair.image)
+    mask = read_ids(pair.mask, meaning) if meaning else np.zeros_like(read_mask(pair.mask), np.uint8)  # without a table its size is all to check
     if image.shape[:2] != mask.shape:
         raise InputError(f"{pair.image} is {image.shape[1]}×{image.shape[0]} (width×height) but {pair.mask} is "
                          f"{mask.shape[1]}×{mask.shape[0]}; a mask has its image's size")
-    return resize_image(image, image_size), resize_mask(mask, image_size), mask.shape, np.bincount(mask.ravel(), minlength=256)
+    digest = int.from_bytes(hashlib.blake2b(image, digest_size=7, salt=str(image.shape[1]).encode()).digest())
+    return resize_image(image, image_size), resize_mask(mask, image_size), (mask.shape, np.bincount(mask.ravel(), minlength=256), digest)
 
 
 def split_pairs(pairs: list[Pair], seed: int) -> dict[str, list[int]]:
-    """The owner's splits where there are any, else 70/15/15 by seed; a group of pairs is never taken apart."""
-    if any(pair.split for pair in pairs):
-        rows = {split: [i for i, pair in enumerate(pairs) if pair.split == split] for split in SPLITS}
-        return {split: found for split, found in rows.items() if found}
+    """The owner's splits where there are any, else 70/15/15 by seed; a group of pairs is never taken apart.
+
+    Where the owner has no val, 15 % of train become it: the best weights are not chosen by the pictures that judge them.
+    """
+    owned = {split: [i for i, pair in enumerate(pairs) if pair.split == split] for split in SPLITS}
+    if any(pair.split for pair in pairs) and not owned["train"]:
+        raise InputError(f"no pairs to train on, only {', '.join(split for split in SPLITS if owned[split])}; expected some in train")
     groups: dict[str, list[int]] = {}
-    for i, pair in enumerate(pairs):
-        groups.setdefault(pair.group or str(i), []).append(i)
-    if len(groups) < 2:
-        raise InputError(f"{len(pairs)} pair of image and mask found; expected at least 2, one to train on and one to judge by")
-    shuffled = [list(groups.values())[i] for i in np.random.default_rng(seed).permutation(len(groups))]
+    for i in owned["train"] or range(len(pairs)):
+        groups.setdefault(pairs[i].group or str(i), []).append(i)
+    if len(groups) < 2 and not owned["val"]:
+        raise InputError(f"{len(groups)} pair of image and mask found to train on; expected at least 2, one of them to judge by")
+    drawn = [list(groups.values())[i] for i in np.random.default_rng(seed).permutation(len(groups))]
     held_out = max(1, round(.15 * len(groups)))
-    rest = 2 * held_out if len(groups) > 2 else held_out  # of two groups none is left for a test
-    parts = {"train": shuffled[rest:], "val": shuffled[:held_out], "test": shuffled[held_out:rest]}
-    return {split: sorted(itertools.chain(*chosen)) for split, chosen in parts.items() if chosen}
+    if not owned["train"]:
+        rest = 2 * held_out if len(groups) > 2 else held_out  # of two groups none is left for a test
+        parts = {"train": drawn[rest:], "val": drawn[:held_out], "test": drawn[held_out:rest]}
+        owned = {split: sorted(itertools.chain(*chosen)) for split, chosen in parts.items()}
+    elif not owned["val"]:
+        owned |= {"train": sorted(itertools.chain(*drawn[held_out:])), "val": sorted(itertools.chain(*drawn[:held_out]))}
+    return {split: rows for split, rows in owned.items() if rows}
 
 
-def fingerprint(*parts) -> str:
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
-
-
-def read_all(pairs: list[Pair], meaning: dict[int, int], image_size: tuple[int, int], folder: Path, keep_pictures: bool) -> list[str]:
+def read_all(pairs: list[Pair], meaning: dict[int, int] | None, image_size: tuple[int, int], folder: Path, keep_pictures: bool) -> list[str]:
     """Read every pair on all cores into arrays in folder; returns what is wrong with any of them."""
     problems: list[str] = []
-    sizes, pixels = np.zeros((len(pairs), 2), np.int64), np.zeros((len(pairs), 256), np.int64)
+    sizes, pixels, digests = np.zeros((len(pairs), 2), np.int64), np.zeros((len(pairs), 256), np.int64), np.zeros(len(pairs), np.int64)
     if keep_pictures:
         images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (len(pairs), *image_size, 3))
         masks = np.lib.format.open_memmap(folder / "masks.npy", "w+", np.uint8, (len(pairs), *image_size))
 
     def read_one(row: int) -> None:
         try:
-            image, mask, sizes[row], pixels[row] = read_pair(pairs[row], meaning, image_size)
+            image, mask, (sizes[row], pixels[row], digests[row]) = read_pair(pairs[row], meaning, image_size)
         except InputError as problem:
             problems.append(str(problem))
             return
@@ -380,36 +549,69 @@ def read_all(pairs: list[Pair], meaning: dict[int, int], image_size: tuple[int, 
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:  # decoding and resizing leave Python's lock alone
         list(tqdm(threads.map(read_one, range(len(pairs))), "reading all pairs once", len(pairs), unit="pair", leave=False))
-    np.save(folder / "sizes.npy", sizes)
-    np.save(folder / "pixels.npy", pixels)
+    for name, array in zip(FACTS, (sizes, pixels, digests)):
+        np.save(folder / f"{name}.npy", array)
     return sorted(problems)
+
+
+def same_pictures(data: Data, digests: np.ndarray) -> list[str]:
+    """Pictures that stand in two splits under two names."""
+    found, first = [], {}
+    for split, rows in data.splits.items():
+        for row in rows:
+            other, where = first.setdefault(int(digests[row]), (row, split))
+            if where != split:
+                found.append(f"{data.pairs[row].image} in {split} is the same picture as {data.pairs[other].image} in {where}; take one of them out")
+    return found
+
+
+@contextmanager
+def noted(problems: list[str]) -> Iterator[None]:
+    """Go on after a problem, so that all of them are named at once."""
+    try:
+        yield
+    except InputError as problem:
+        problems.append(str(problem))
 
 
 def prepare(dataset: str, data_dir: str, image_size: tuple[int, int], cache: bool = True, seed: int = 0) -> Data:
     """Read every file once, whatever is wrong with any named in one InputError; for unchanged files only the first time."""
     source = open_source(dataset, data_dir)
-    pairs, table = source.pairs(), source.table()
-    if not pairs and not source.problems:
-        raise InputError(f"dataset {dataset} has no pairs of image and mask in {source.root}; Dataset/readme.md shows the tree that is expected")
-    files = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for pair in pairs for path in pair[:2]]
-    place = f"{source.root.name}-{image_size[0]}x{image_size[1]}-{'kept' if cache else 'checked'}-{fingerprint(str(source.root.resolve()))}"
-    folder = CACHE / f"{place}-{fingerprint(files, table.meaning)}"
+    pairs, table, splits = source.pairs, None, {}
     problems = list(source.problems)
+    if not pairs and not problems:
+        raise InputError(f"dataset {dataset} has no pairs of image and mask in {source.root}; Dataset/readme.md shows the tree that is expected")
+    if pairs:
+        with noted(problems):
+            splits = split_pairs(pairs, seed)
+        with noted(problems):
+            table = source.table()
+
+    place = f"{source.root.name}-{image_size[0]}x{image_size[1]}-{'kept' if cache else 'checked'}-{fingerprint(str(source.root.resolve()))}"
+    folder = CACHE / f"{place}-{fingerprint(FACTS, file_facts([path for pair in pairs for path in pair[:2]]), table and table.meaning)}"
     if not folder.is_dir():
         CACHE.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(dir=CACHE, prefix="unfinished-"))
         try:
-            problems += read_all(pairs, table.meaning, image_size, unfinished, keep_pictures=cache)
+            problems += read_all(pairs, table and table.meaning, image_size, unfinished, keep_pictures=cache)
             if not problems and not folder.is_dir():  # another run may have been quicker
                 for outdated in CACHE.glob(f"{place}-*"):
                     shutil.rmtree(outdated)
                 unfinished.rename(folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
+    if not problems:
+        sizes, pixels, digests = (np.load(folder / f"{name}.npy") for name in FACTS)
+        data = Data(source.root.name, table, pairs, splits, tuple(image_size), sizes, pixels, folder if cache else None, source.notes)
+        doubles = same_pictures(data, digests)
+        absent = [f"{i} {name}" for i, name in enumerate(table.names) if not pixels[:, i].any()]
+        if source.is_published:
+            data.notes += doubles  # what its owners put there stays
+        else:
+            problems += doubles + [f"no mask has a pixel of class {name}; take its row out of classes.csv, or look for the mistake in the masks" for name in absent]
     if problems:
         raise InputError(f"{len(problems)} thing(s) to put right in {source.root}, where {len(pairs)} pairs were found:\n" + "\n".join(problems))
-    return Data(source.root.name, table, pairs, split_pairs(pairs, seed), tuple(image_size), np.load(folder / "sizes.npy"),
-                np.load(folder / "pixels.npy"), folder if cache else None)
+    return data
 
 
 # ---- the stream: position p of a run names the sample and its augmentation ----
@@ -489,7 +691,7 @@ def report(data: Data) -> str:
     for i, name in [*enumerate(data.table.names), (IGNORE, "ignored")]:
         shares = [counted[i] / counted.sum() for counted in counts.values()]
         lines.append(f"{i:>3}  {name:<16}" + "".join(f"{share:>9.2%}" if share else f"{'-':>9}" for share in shares))
-    return "\n".join(lines)
+    return "\n".join(lines + data.notes)
 
 
 def main() -> None:

@@ -4,10 +4,15 @@ For each NAME.EXT there, InferenceOutput/TestPredictions gets NAME.png, a palett
 class ids and which shows the classes' colours; NAME_overlay.png, the picture under those colours with a legend; and a line in
 predictions.csv. The checkpoint says what net it is, its classes and its size: nothing is told twice.
 
+With uncertainty_passes=N the net predicts N times with dropout alive (Gal and Ghahramani, 2016), and the mean counts. NAME_uncertainty.png
+shows, left, the total uncertainty, the entropy of the mean; and right the part of it that the passes disagree about (epistemic: the net
+has not learnt it, more pictures would help), the total less the mean of their entropies. uncertainty.csv has both for each class.
+
     python inference.py [name=value …]
 """
 import csv
 import io
+import math
 import sys
 from pathlib import Path
 
@@ -24,15 +29,23 @@ checkpoint = "unet_model.pth"  # what train.py wrote; an earlier run's is Traini
 input_dir = "InferenceOutput/TestImages"
 output_dir = "InferenceOutput/TestPredictions"
 overlay = True  # also the picture under its classes' colours
+uncertainty_passes = 0  # predictions with dropout alive, 20 for instance; 0 = one without. For nets trained with dropout
 device = "auto"  # auto, cpu, cuda, cuda:1, mps
 precision = "auto"  # auto, fp32, bf16, fp16
 
 
 def load_model(saved: dict, place: utils.Place) -> torch.nn.Module:
-    """The net that a checkpoint describes, ready to predict."""
+    """The net that a checkpoint describes, ready to predict; with uncertainty_passes, dropout stays alive."""
     model = build_model(**saved["model"])
     model.load_state_dict(saved["weights"])
-    return model.eval().to(place.device, memory_format=torch.channels_last)
+    model.eval()
+    dropouts = [module for module in model.modules() if isinstance(module, torch.nn.Dropout)]
+    if uncertainty_passes and not dropouts:
+        raise InputError(f"uncertainty_passes is {uncertainty_passes}, but {checkpoint} was trained without dropout, so that all passes agree; "
+                         "train with dropout=0.1, or set uncertainty_passes=0")
+    for dropout in dropouts:
+        dropout.train(uncertainty_passes > 0)
+    return model.to(place.device, memory_format=torch.channels_last)
 
 
 def name_outputs(files: list[Path]) -> dict[Path, str]:
@@ -42,31 +55,53 @@ def name_outputs(files: list[Path]) -> dict[Path, str]:
     taken: set[str] = set()
     for path in files:
         name = path.stem if stems.count(path.stem.lower()) == 1 else path.name
-        while taken & {name.lower(), f"{name}_overlay".lower()}:
+        while taken & (own := {f"{name}{ending}".lower() for ending in ("", "_overlay", "_uncertainty")}):
             name += "_"
-        taken |= {name.lower(), f"{name}_overlay".lower()}
+        taken |= own
         names[path] = name
     return names
 
 
 @torch.no_grad()
-def predict(model: torch.nn.Module, image: np.ndarray, size: tuple[int, int], place: utils.Place) -> tuple[np.ndarray, float]:
-    """Class ids uint8 (H, W) of a picture uint8 (H, W, 3), and the mean probability of the classes chosen."""
+def predict(model: torch.nn.Module, image: np.ndarray, size: tuple[int, int], place: utils.Place) -> tuple[np.ndarray, float, np.ndarray | None]:
+    """Class ids uint8 (H, W) of a picture uint8 (H, W, 3), the mean probability of the classes chosen, and total and epistemic uncertainty (2, H, W)."""
     small = torch.from_numpy(resize_image(image, size)).permute(2, 0, 1)[None]  # (1, 3, h, w)
-    with place.autocast():
-        logits = model(small.to(place.device).contiguous(memory_format=torch.channels_last))
-    probs = F.interpolate(logits, size=image.shape[:2], mode="bilinear").softmax(1)  # (1, K, H, W)
-    confidence, ids = probs.max(1)
-    return ids[0].byte().cpu().numpy(), confidence.mean().item()
+    small = small.to(place.device).contiguous(memory_format=torch.channels_last)
+    torch.manual_seed(0)  # the same picture gives the same uncertainty every time
+    passes = max(1, uncertainty_passes)
+    mean, entropy = 0.0, 0.0
+    for _ in range(passes):
+        with place.autocast():
+            logits = model(small)
+        probs = F.interpolate(logits, size=image.shape[:2], mode="bilinear").softmax(1)  # (1, K, H, W)
+        mean = mean + probs / passes
+        if uncertainty_passes:
+            entropy = entropy + torch.special.entr(probs).sum(1) / passes  # (1, H, W), in nats
+    confidence, ids = mean.max(1)
+    uncertainty = None
+    if uncertainty_passes:
+        total = torch.special.entr(mean).sum(1)
+        uncertainty = torch.cat([total, (total - entropy).clamp(min=0)]).cpu().numpy()
+    return ids[0].byte().cpu().numpy(), confidence.mean().item(), uncertainty
 
 
-def write_table(path: Path, names: list[str], rows: list[list]) -> None:
+def draw_uncertainty(uncertainty: np.ndarray, num_classes: int) -> np.ndarray:
+    """Total and epistemic uncertainty (2, H, W) side by side, on scales that are the same for all pictures."""
+    tops = (math.log(num_classes), math.log(num_classes) / 4)  # nats: all classes alike; the passes seldom disagree by more than a quarter of it
+    panels = [utils.heat(values / top) for values, top in zip(uncertainty, tops)]
+    captions = [f"{side}: {kind}, white = {top:.2f} nats" for side, kind, top in zip(("left", "right"), ("total", "epistemic"), tops)]
+    return utils.with_legend(np.concatenate(panels, axis=1), captions, [(255, 255, 255)] * 2)
+
+
+def write_table(path: Path, rows: list[list]) -> None:
     text = io.StringIO()
-    csv.writer(text).writerows([["file", *names, "mean_confidence"], *rows])
+    csv.writer(text).writerows(rows)
     utils.write_atomic(path, lambda file: file.write(text.getvalue().encode()))
 
 
 def main() -> int:
+    if uncertainty_passes < 0:
+        raise InputError(f"uncertainty_passes is {uncertainty_passes}; expected 0 or more")
     saved = utils.load_checkpoint(Path(checkpoint))
     place = utils.Place(device, precision)
     model = load_model(saved, place)
@@ -79,7 +114,8 @@ def main() -> int:
     if folder.resolve() == Path(input_dir).resolve():
         raise InputError(f"output_dir is {output_dir}, as input_dir is; name another, so that no picture is written over")
 
-    rows, failed = [], 0
+    rows, failed = [["file", *names, "mean_confidence"]], 0
+    sums = np.zeros((3, len(names)))  # pixels, total and epistemic uncertainty of each class predicted
     for path, name in tqdm(name_outputs(files).items(), "colouring", unit="picture"):
         try:
             image = read_image(path)
@@ -87,14 +123,21 @@ def main() -> int:
             tqdm.write(str(problem), file=sys.stderr)
             failed += 1
             continue
-        ids, confidence = predict(model, image, tuple(saved["image_size"]), place)
+        ids, confidence, uncertainty = predict(model, image, tuple(saved["image_size"]), place)
         utils.save_mask(folder / f"{name}.png", ids, colors)
         if overlay:
             utils.save_picture(folder / f"{name}_overlay.png", utils.overlay(image, ids, names, colors))
+        if uncertainty is not None:
+            utils.save_picture(folder / f"{name}_uncertainty.png", draw_uncertainty(uncertainty, len(names)))
+            sums += [np.bincount(ids.ravel(), values.ravel(), len(names)) for values in (np.ones(ids.shape), *uncertainty)]
         shares = np.bincount(ids.ravel(), minlength=len(names)) / ids.size
         rows.append([path.name, *(f"{share:.4f}" for share in shares), f"{confidence:.4f}"])
-    write_table(folder / "predictions.csv", names, rows)
-    print(f"{len(rows)} of {len(files)} pictures coloured; see {folder}")
+    write_table(folder / "predictions.csv", rows)
+    if uncertainty_passes:
+        means = [[name, f"{pixels / sums[0].sum():.4f}", *(f"{value / pixels:.4f}" for value in values)]
+                 for name, (pixels, *values) in zip(names, sums.T) if pixels]
+        write_table(folder / "uncertainty.csv", [["class", "share", "total", "epistemic"], *means])
+    print(f"{len(rows) - 1} of {len(files)} pictures coloured; see {folder}")
     return 1 if failed else 0
 
 

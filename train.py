@@ -28,7 +28,7 @@ from dataset import Data, InputError, SegmentationDataset, make_augment, ordered
 from model import build_model, count_parameters
 
 # data
-dataset = "streets"  # a name (streets, cityscapes24) or a folder of your own with images/ and masks/
+dataset = "streets"  # streets, cityscapes, cityscapes24, cityscapes34, carvana, voc2007, voc2012, gta5, camvid, or a folder of your own
 data_dir = "Dataset"  # where named data sets lie, in a folder of their name
 image_size = (80, 128)  # (height, width) that pictures are resized to; twice the side is four times the work
 cache = True  # keep resized pictures in Dataset/cache; False decodes every file every time, for disks too small
@@ -255,8 +255,6 @@ def main() -> None:
     place = utils.Place(device, precision)
     data = prepare(dataset, data_dir, image_size, cache, seed)
     print(report(data))
-    if not {"train", "val"} <= data.splits.keys():
-        raise InputError(f"{data.name} has the splits {', '.join(data.splits)}; expected train, and val to choose the best weights by")
     splits = {name: SegmentationDataset(data, name) for name in data.splits}
     stream = SegmentationDataset(data, "train", make_augment(image_size, augment), seed)
     batches = training_batches(stream, batch_size, num_workers=num_workers)

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -372,6 +373,11 @@ def overlay(image: np.ndarray, mask: np.ndarray, names: Sequence[str], colors: S
     blended = (image * .45 + color_mask(mask, colors) * .55).astype(np.uint8)
     present = [i for i in range(len(names)) if (mask == i).any()]
     return with_legend(blended, [names[i] for i in present], [colors[i] for i in present])
+
+
+def heat(values: np.ndarray) -> np.ndarray:
+    """Values (H, W) from 0, black, over red to 1, white, as uint8 (H, W, 3)."""
+    return cv2.applyColorMap((values.clip(0, 1) * 255).astype(np.uint8), cv2.COLORMAP_HOT)[..., ::-1]
 
 
 def sheet(rows: Sequence[Sequence[np.ndarray]], names: Sequence[str], colors: Sequence[Sequence[int]]) -> np.ndarray:

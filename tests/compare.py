@@ -25,25 +25,24 @@ seeds = 3  # runs of each setting; on Streets each seed is another split, anothe
 data_dir = "Dataset"  # as in train.py
 calibration_steps = 60  # steps of the run that measures a setting's speed
 
-SMALL = "recipes/camvid_small.py"
+SMALL = [str(ROOT / "recipes" / "camvid_small.py"), "image_size=96,128", "features=16,32,64"]
 # Each setting: train.py's arguments; with "as many steps as" it takes another setting's steps, however long they take.
 COMPARISONS = {
     "losses": {"ce": ["loss=ce"], "ce, class_weights 0.5": ["loss=ce", "class_weights=0.5"], "focal": ["loss=focal"], "dice": ["loss=dice"],
                "ce+dice": ["loss=ce+dice"], "lovasz": ["loss=lovasz"]},
     "unetpp": {"UNet": [], "UNet++": ["architecture=unet++", "features=15,30,60"],
                "UNet++, as many steps": ["architecture=unet++", "features=15,30,60", "as many steps as UNet"]},
-    "unetpp_camvid": {"UNet": [SMALL], "UNet++": [SMALL, "architecture=unet++", "features=15,30,60,120"],
-                      "UNet++, as many steps": [SMALL, "architecture=unet++", "features=15,30,60,120", "as many steps as UNet"]},
+    "unetpp_camvid": {"UNet": SMALL, "UNet++": [*SMALL, "architecture=unet++", "features=15,30,60"],
+                      "UNet++, as many steps": [*SMALL, "architecture=unet++", "features=15,30,60", "as many steps as UNet"]},
 }
 
 
 def train(arguments: list[str], steps: int, seed: int) -> dict:
     """A run's report.json. It lies in a folder of its own, so that nobody's unet_model.pth is replaced."""
     with tempfile.TemporaryDirectory() as folder:
-        placed = [str(ROOT / argument) if argument.endswith(".py") else argument for argument in arguments]
         length = {"training_iterations": steps, "eval_interval": -(-steps // 6), "save_model_interval": steps, "lr_schedule": "cosine"}
         settings = {**length, "seed": seed, "data_dir": (ROOT / data_dir).resolve(), "run_dir": "run"}
-        command = [sys.executable, ROOT / "train.py", *placed, *(f"{name}={value}" for name, value in settings.items())]
+        command = [sys.executable, ROOT / "train.py", *arguments, *(f"{name}={value}" for name, value in settings.items())]
         done = subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         if done.returncode:
             raise InputError(f"{' '.join(map(str, command))} failed: {done.stderr[-2000:]}")
@@ -53,7 +52,7 @@ def train(arguments: list[str], steps: int, seed: int) -> dict:
 def images_per_step(arguments: list[str]) -> int:
     import train as constants
 
-    utils.override(vars(constants), [argument for argument in arguments if "seed" not in argument])
+    utils.override(vars(constants), arguments)
     return constants.batch_size * constants.accum_steps
 
 
@@ -82,8 +81,9 @@ def format_table(rows: list[dict]) -> str:
         runs = [row for row in rows if row["setting"] == setting]
         cells = [setting, f"{int(runs[0]['parameters']):,}", *(f"{statistics.mean(float(run[name]) for run in runs):,.0f}" for name in ("steps", "seconds"))]
         for name in scores:
-            values = [float(run[name] or 0) for run in runs]
-            cells.append(f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}" if len(values) > 1 else f"{values[0]:.3f}")
+            values = [float(run[name]) for run in runs if run[name] not in ("", "None")]  # a class that no mask of the split has is in no mean
+            spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):.3f}{spread}" if values else "-")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -208,7 +208,7 @@ def test_a_wrong_class_table_gets_one_sentence(tmp_path, text):
 
 
 def test_a_data_set_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(InputError, match="'cityscape', neither a folder nor one of streets, cityscapes24"):
+    with pytest.raises(InputError, match="'cityscape', neither a folder nor one of streets, cityscapes, cityscapes24"):
         prepare("cityscape", str(tmp_path), (16, 16))
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="images is not there"):
@@ -252,29 +252,105 @@ def test_unchanged_files_are_not_read_again(tmp_path, monkeypatch):
     prepare(str(folder), "", (16, 16))
 
 
-# ---- Cityscapes ----
+@pytest.mark.parametrize("layout", ["images/{split}", "{split}/images"])
+def test_train_val_and_test_folders_are_respected_and_one_without_masks_is_left_out(tmp_path, layout):
+    flat = draw_squares(tmp_path / "flat", 9)
+    for i, split in enumerate(["train"] * 5 + ["val"] * 2 + ["test"] * 2):
+        for name in ("images", "masks"):
+            folder = tmp_path / "own" / layout.format(split=split).replace("images", name)
+            folder.mkdir(parents=True, exist_ok=True)
+            (flat / name / f"p{i}.png").rename(folder / f"p{i}.png")
+    (flat / "classes.csv").rename(tmp_path / "own" / "classes.csv")
+    data = prepare(str(tmp_path / "own"), "", (16, 16))
+    assert {split: [data.pairs[row].image.stem for row in rows] for split, rows in data.splits.items()} == {
+        "train": ["p0", "p1", "p2", "p3", "p4"], "val": ["p5", "p6"], "test": ["p7", "p8"]}
+    masks = tmp_path / "own" / layout.format(split="test").replace("images", "masks")
+    for path in masks.iterdir():
+        path.unlink()
+    data = prepare(str(tmp_path / "own"), "", (16, 16))
+    assert list(data.splits) == ["train", "val"]
+    assert any("is left out: there are no masks" in note and "test" in note for note in data.notes) and "left out" in dataset.report(data)
 
-def test_cityscapes_is_read_as_its_owners_lay_it_out(tmp_path):
-    from torchvision.datasets import Cityscapes
-    labels = Cityscapes.classes
-    for split, city in (("train", "aachen"), ("val", "bonn"), ("test", "berlin")):
-        for kind in ("leftImg8bit", "gtFine"):
-            (tmp_path / kind / split / city).mkdir(parents=True)
-        Image.new("RGB", (len(labels), 2)).save(tmp_path / "leftImg8bit" / split / city / f"{city}_0_leftImg8bit.png")
-    color = np.array([[label.color for label in labels]] * 2, np.uint8)
-    Image.fromarray(color).save(tmp_path / "gtFine" / "train" / "aachen" / "aachen_0_gtFine_color.png")
-    ids = np.array([[label.id % 256 for label in labels]] * 2, np.uint8)
-    Image.fromarray(ids).save(tmp_path / "gtFine" / "val" / "bonn" / "bonn_0_gtFine_labelIds.png")
-    data = prepare("cityscapes24", str(tmp_path), (2, len(labels)))
-    assert data.splits == {"train": [0], "val": [1]}
-    by_color, by_id = data.read(0)[1][0].tolist(), data.read(1)[1][0].tolist()
-    for label, from_color, from_id in zip(labels, by_color, by_id):
-        names = {"polegroup": "pole", "license plate": "car"}
-        expected = data.table.names.index(name) if (name := names.get(label.name, label.name)) in data.table.names else IGNORE
-        assert from_color == expected, label.name
-        assert from_id == (IGNORE if label.id < 0 else expected), label.name
-    assert data.table.names[0] == "void" and len(data.table.names) == 24
-    assert dict(zip(data.table.names, data.table.colors))["bicycle"] == (119, 11, 32)
+
+def test_loose_pictures_beside_split_folders_are_named(tmp_path):
+    folder = draw_squares(tmp_path / "own", 4)
+    for name in ("images", "masks"):
+        (folder / name / "train").mkdir()
+        (folder / name / "p0.png").rename(folder / name / "train" / "p0.png")
+    with pytest.raises(InputError, match="p1.png lies beside the folders of the splits"):
+        prepare(str(folder), "", (16, 16))
+
+
+def test_a_folder_named_like_a_picture_is_named(tmp_path):
+    folder = draw_squares(tmp_path / "own", 4)
+    (folder / "images" / "p9.png").mkdir()
+    with pytest.raises(InputError, match="p9.png is a folder where a picture was expected"):
+        prepare(str(folder), "", (16, 16))
+
+
+def test_row_24_without_val_it_is_taken_from_train_and_never_from_test():
+    pairs = [dataset.Pair(None, None, "train" if i < 20 else "test") for i in range(25)]
+    splits = dataset.split_pairs(pairs, 0)
+    assert splits["test"] == [20, 21, 22, 23, 24] and len(splits["val"]) == 3 and sorted(splits["train"] + splits["val"]) == list(range(20))
+    with pytest.raises(InputError, match="no pairs to train on, only val"):
+        dataset.split_pairs([dataset.Pair(None, None, "val")] * 3, 0)
+
+
+def test_row_24_the_same_picture_in_two_splits_is_named(tmp_path):
+    folder = draw_squares(tmp_path / "own", 6)
+    for split, names in (("train", range(4)), ("val", range(4, 6))):
+        for name in ("images", "masks"):
+            (folder / name / split).mkdir()
+            for i in names:
+                (folder / name / f"p{i}.png").rename(folder / name / split / f"p{i}.png")
+    prepare(str(folder), "", (16, 16))
+    with Image.open(folder / "images" / "train" / "p2.png") as picture:
+        picture.save(folder / "images" / "val" / "p4.png", compress_level=1)  # the same pixels in another file
+    for _ in range(2):  # the second time nothing is read again
+        with pytest.raises(InputError, match="p4.png in val is the same picture as .*p2.png in train; take one of them out"):
+            prepare(str(folder), "", (16, 16))
+
+
+def test_a_class_without_a_pixel_is_named(tmp_path):
+    folder = draw_squares(tmp_path / "own", 4)
+    with open(folder / "classes.csv", "a") as file:
+        file.write("3,bicycle,9,9,9\n")
+    with pytest.raises(InputError, match="no mask has a pixel of class 3 bicycle; take its row out of classes.csv"):
+        prepare(str(folder), "", (16, 16))
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png"])
+def test_row_3_smoothed_masks_are_recognised_beside_a_class_table_too(tmp_path, ending):
+    folder = draw_squares(tmp_path / "own", 4, size=(64, 64))
+    (folder / "classes.csv").write_text("id,name,red,green,blue\n0,ground,0,0,0\n1,thing,255,255,255\n")
+    for path in list((folder / "masks").iterdir()):
+        with Image.open(path) as picture:
+            smooth = picture.point(lambda value: 255 * (value > 0)).resize((80, 80), Image.Resampling.BICUBIC).resize((64, 64), Image.Resampling.BICUBIC)
+        path.unlink()
+        smooth.save(path.with_suffix(f".{ending}"))
+    with pytest.raises(InputError, match="p0.*so many come from saving as JPEG or resizing with smoothing"):
+        prepare(str(folder), "", (16, 16))
+
+
+def test_problems_of_every_kind_are_named_at_once(tmp_path):
+    folder = draw_squares(tmp_path / "own", 6, table=False)
+    (folder / "masks" / "p0.png").unlink()
+    (folder / "images" / "p1.png").write_bytes(b"torn")
+    Image.fromarray(np.zeros((8, 16), np.uint8)).save(folder / "masks" / "p2.png")
+    with pytest.raises(InputError) as caught:
+        prepare(str(folder), "", (16, 16))
+    for sentence in ("p0.png has no mask", "p1.png can't be read", "p2.png is 16×8", "others need"):
+        assert sentence in str(caught.value)
+
+
+def test_the_values_of_masks_without_a_table_are_remembered_for_unchanged_files(tmp_path, monkeypatch):
+    folder = draw_squares(tmp_path / "own", 4, table=False)
+    for path in (folder / "masks").iterdir():
+        Image.fromarray(np.resize(np.array([0, 255], np.uint8), (16, 16))).save(path)
+    first = prepare(str(folder), "", (16, 16))
+    monkeypatch.setattr(dataset, "count_values", None)
+    monkeypatch.setattr(dataset, "read_pair", None)
+    assert prepare(str(folder), "", (16, 16)).table == first.table
 
 
 # ---- the stream ----

@@ -116,3 +116,46 @@ def test_a_folder_that_is_missing_empty_or_the_same_is_named(place, monkeypatch)
     monkeypatch.setattr(inference, "input_dir", "nowhere")
     with pytest.raises(utils.InputError, match="nowhere is not there"):
         inference.main()
+
+
+def test_uncertainty_is_drawn_and_reported_and_the_same_every_time(place, monkeypatch):
+    for name in ("a.png", "b.png"):
+        save(place, name)
+    monkeypatch.setattr(inference, "uncertainty_passes", 5)
+    assert inference.main() == 0
+    out = place / "TestPredictions"
+    first = (out / "a_uncertainty.png").read_bytes()
+    with Image.open(out / "a_uncertainty.png") as picture:
+        assert picture.size[0] == max(60, 200) and picture.size[1] > 20
+    with open(out / "uncertainty.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows and sum(float(row["share"]) for row in rows) == pytest.approx(1, abs=1e-3)
+    assert all(0 < float(row["epistemic"]) < float(row["total"]) <= np.log(3) for row in rows)
+    assert inference.main() == 0
+    assert (out / "a_uncertainty.png").read_bytes() == first
+
+
+def test_uncertainty_worked_out_pass_by_pass(place, monkeypatch):
+    monkeypatch.setattr(inference, "uncertainty_passes", 4)
+    model = inference.load_model(utils.load_checkpoint(Path("unet_model.pth")), utils.Place("cpu", "fp32"))
+    assert not model.training and all(not part.training for part in model.modules() if isinstance(part, torch.nn.BatchNorm2d))
+    image = np.random.default_rng(0).integers(0, 256, (16, 24, 3)).astype(np.uint8)
+    ids, confidence, (total, epistemic) = inference.predict(model, image, (16, 24), utils.Place("cpu", "fp32"))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        probs = np.stack([model(torch.from_numpy(image).permute(2, 0, 1)[None]).softmax(1)[0].numpy() for _ in range(4)])  # (N, K, H, W)
+    mean = probs.mean(0)
+    expected_total, aleatoric = -(mean * np.log(mean)).sum(0), -(probs * np.log(probs)).sum(1).mean(0)
+    assert np.allclose(total, expected_total, atol=1e-5) and np.allclose(epistemic, expected_total - aleatoric, atol=1e-5)
+    assert np.array_equal(ids, mean.argmax(0)) and confidence == pytest.approx(mean.max(0).mean(), abs=1e-5)
+    assert epistemic.max() > 0
+
+
+def test_uncertainty_without_dropout_is_refused_with_the_cure(place, monkeypatch):
+    weights = UNet(3, features=[4]).state_dict()
+    model = dict(architecture="unet", num_classes=3, features=[4])
+    utils.save_checkpoint(Path("unet_model.pth"), {"format": 1, "model": model, "weights": weights, "classes": CLASSES, "image_size": [16, 24]})
+    save(place, "a.png")
+    monkeypatch.setattr(inference, "uncertainty_passes", 5)
+    with pytest.raises(inference.InputError, match="trained without dropout"):
+        inference.main()

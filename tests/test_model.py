@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from conftest import ROOT
-from model import DoubleConv, UNet, build_model
+from model import DoubleConv, NestedUNet, UNet, build_model, count_parameters
 
 
 @pytest.mark.parametrize("height, width", [(1, 1), (1, 33), (16, 16), (17, 31), (50, 3)])
@@ -70,6 +70,120 @@ def test_a_pixel_sees_as_far_as_the_levels_say():
     changed = images.clone()
     changed[..., 16 + 8, 16] = 255
     assert not torch.equal(model(images)[..., 16, 16], model(changed)[..., 16, 16])
+
+
+OPTIONS = [dict(), dict(bias=False), dict(activation="leaky_relu", dropout=(.2, .5)), dict(down="conv"), dict(up="nearest"), dict(padded=False),
+           dict(padded=False, down="conv", up="nearest")]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("architecture", ["unet", "unet++"])
+def test_every_block_option_gives_back_the_size_it_got_and_learns(architecture, options):
+    if architecture == "unet++" and "padded" in options:
+        pytest.skip("unet++ is padded always")
+    torch.manual_seed(0)
+    model = build_model(architecture, num_classes=3, features=(8, 16), **options)
+    images, masks = torch.randint(0, 256, (2, 3, 19, 33)), torch.randint(0, 3, (2, 1, 1)).expand(2, 19, 33)
+    optimizer, losses = torch.optim.Adam(model.parameters(), 1e-2), []
+    for _ in range(12):
+        logits = model(images)
+        assert logits.shape == (2, 3, 19, 33)
+        losses.append(nn.functional.cross_entropy(logits, masks))
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert min(losses) < .7 * losses[0]
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    for size in ((1, 1), (5, 64)):
+        assert model.eval()(torch.zeros(1, 3, *size)).shape == (1, 3, *size)
+
+
+def test_unpadded_the_inner_u_gives_the_papers_388_from_572():
+    with torch.device("meta"):
+        model = UNet(2, padded=False)
+        assert model.inner(torch.empty(1, 3, 572, 572)).shape == (1, 1, 388, 388)
+        assert model.margin(388) == (92, 92)
+
+
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize("levels", [1, 2, 3, 4])
+def test_a_pixel_of_the_logits_lies_over_its_pixel_of_the_picture(levels, padded):
+    """With kernels that pass on their middle, along the top skip alone, the logits are the scaled picture itself."""
+    model = UNet(3, features=(4,) * levels, padded=padded).eval()
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    for part in (model.downs[0], model.joins[-1]):
+        for conv, norm in ((part[0], part[1]), (part[3], part[4])):
+            conv.weight.data[0, 0, 1, 1] = 1
+            nn.init.ones_(norm.weight)
+    model.head.weight.data[:, 0] = 1
+    images = torch.rand(1, 3, 37, 50) * 255
+    expected = ((images - model.mean) / model.std)[:, :1].clamp(min=0).expand(1, 3, 37, 50)
+    assert torch.allclose(model(images), expected, atol=1e-3)
+
+
+def test_unpadded_the_border_is_the_pictures_mirror_image():
+    model = UNet(3, features=(4,), padded=False).eval()
+    seen = []
+    model.downs[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    images = torch.rand(1, 3, 30, 30) * 255
+    model(images)
+    before, _ = model.margin(30)
+    assert torch.equal(seen[0][..., before - 3, before:before + 30], seen[0][..., before + 3, before:before + 30])
+
+
+def test_nearest_then_1x1_is_the_same_in_either_order():
+    model = UNet(3, features=(4, 8), up="nearest")
+    conv, grow = model.ups[0]
+    x = torch.rand(2, 16, 5, 6)
+    assert torch.allclose(grow(conv(x)), conv(grow(x)), atol=1e-6)
+
+
+def test_dropout_before_the_activation_is_the_same_as_after():
+    x, dropped = torch.randn(4, 8, 9, 9), []
+    for order in ((nn.LeakyReLU(), nn.Dropout(.5)), (nn.Dropout(.5), nn.LeakyReLU())):
+        torch.manual_seed(0)
+        dropped.append(nn.Sequential(*order)(x))
+    assert torch.allclose(*dropped)
+
+
+def test_unetpp_has_the_published_nodes_and_parameters():
+    """The paper's U-Net++ of widths 32 to 512 has 9.04 million parameters; counted by hand with our batch norm: 9,049,572 at 4 outputs."""
+    def double(a, b):
+        return 9 * a * b + 9 * b * b + 2 * b + 4 * b
+    widths = (32, 64, 128, 256, 512)
+    expected = sum(double(a, b) for a, b in zip((3, *widths), widths)) + 4 * 32 + 4
+    for i in range(4):
+        for j in range(1, 5 - i):
+            expected += 4 * widths[i + 1] * widths[i] + widths[i] + double((j + 1) * widths[i], widths[i])
+    model = NestedUNet(4, features=(32, 64, 128, 256))
+    assert count_parameters(model) == expected == 9_049_572 and len(model.nodes) == 10
+
+
+def test_deep_supervision_has_a_head_for_each_depth_and_predicts_their_mean():
+    torch.manual_seed(0)
+    model = NestedUNet(3, features=(4, 8, 8), deep_supervision=True)
+    images = torch.rand(2, 3, 16, 16) * 255
+    assert model(images).shape == (6, 3, 16, 16)
+    model.eval()
+    logits, rows = model(images), []
+    for head in model.heads:
+        head.register_forward_hook(lambda _, __, out: rows.append(out))
+    model(images)
+    assert len(rows) == 3 and torch.allclose(logits, sum(rows) / 3, atol=1e-6)
+
+
+@pytest.mark.parametrize("architecture, options, sentence", [
+    ("unet", dict(activation="gelu"), "activation is 'gelu'; expected relu or leaky_relu"), ("unet", dict(down="stride"), "down is 'stride'"),
+    ("unet", dict(up="bilinear"), "up is 'bilinear'"), ("unet", dict(deep_supervision=True), "only unet\\+\\+"), ("unet++", dict(padded=False), "padded is False")])
+def test_options_that_do_not_exist_are_named(architecture, options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        build_model(architecture, num_classes=3, **options)
+
+
+def test_system_b_has_31_037_633_parameters_at_one_output():
+    with torch.device("meta"):
+        assert count_parameters(UNet(2, bias=False)) == 31_037_633
 
 
 def test_build_model_names_the_choices():

@@ -137,6 +137,57 @@ def test_a_tiny_net_learns_two_pictures_by_heart(run_train, tmp_path, monkeypatc
     assert min(entry["iou"] for entry in report["train"]["classes"]) > .99
 
 
+def test_early_stopping_ends_a_run_whose_validation_does_not_rise(run_train, tmp_path, monkeypatch):
+    draw_squares(tmp_path / "own", 6)
+    scores = iter([.5, .6, .4, .6, .5, .9, .9, .9])
+    found = train.evaluate
+    monkeypatch.setattr(train, "evaluate", lambda model, split, *rest: {**found(model, split, *rest), "mean_iou": next(scores) if split.rows == val else 0.0})
+    val = train.prepare("own", "Dataset", (16, 16)).splits["val"]
+    run_train(dataset="own", run_dir="run", training_iterations=8, eval_interval=1, patience=3, save_model_interval=100)
+    assert [row["step"] for row in read_history(tmp_path / "run" / "history.csv")] == [1, 2, 3, 4, 5]
+    assert utils.load_checkpoint(tmp_path / "unet_model.pth")["step"] == 2 and utils.load_checkpoint(tmp_path / "run" / "last.pth")["step"] == 5
+    assert (tmp_path / "run" / "report.json").exists()
+
+
+def test_the_plateau_schedule_follows_the_validation_loss(run_train, tmp_path, monkeypatch):
+    draw_squares(tmp_path / "own", 6)
+    found = train.evaluate
+    monkeypatch.setattr(train, "evaluate", lambda *given: {**found(*given), "loss": 1.0})
+    run_train(dataset="own", run_dir="run", training_iterations=8, eval_interval=1, lr_schedule="plateau", plateau_patience=2, base_lr=1e-2, min_lr=1e-5)
+    rates = [row["learning_rate"] for row in read_history(tmp_path / "run" / "history.csv")]
+    assert rates == pytest.approx([1e-2, 1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4, 1e-5])
+
+
+def test_class_weights_are_counted_from_the_training_split_alone(run_train, tmp_path, monkeypatch):
+    draw_squares(tmp_path / "own", 8)
+    seen, weigh = [], utils.weigh_classes
+    monkeypatch.setattr(utils, "weigh_classes", lambda pixels, power: seen.append((pixels, power)) or weigh(pixels, power))
+    run_train(dataset="own", run_dir="run", loss="ce", class_weights=.5)
+    data = train.prepare("own", "Dataset", (16, 16))
+    counted = sum(np.bincount(data.read_full_mask(row).ravel(), minlength=3) for row in data.splits["train"])
+    assert seen[0][0].tolist() == counted.tolist() and seen[0][1] == .5
+
+
+@pytest.mark.parametrize("options", [dict(architecture="unet++", deep_supervision=True), dict(padded=False, dropout=(.1, .3)), dict(loss="focal+lovasz", grad_clip=0.0)])
+def test_options_train_and_the_checkpoint_builds_the_same_net(run_train, tmp_path, options):
+    draw_squares(tmp_path / "own", 6)
+    run_train(dataset="own", run_dir="run", **options)
+    saved = utils.load_checkpoint(tmp_path / "unet_model.pth")
+    build_model(**saved["model"]).load_state_dict(saved["weights"])
+
+
+def test_deep_supervision_trains_every_output_against_the_same_masks(monkeypatch):
+    torch.manual_seed(0)
+    model = build_model("unet++", num_classes=3, features=(4, 8), deep_supervision=True)
+    images, masks = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8), torch.randint(0, 3, (2, 8, 8), dtype=torch.uint8)
+    monkeypatch.setattr(train, "accum_steps", 1)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    loss_of = utils.make_loss("ce+dice")
+    expected = [loss_of(logits, masks.long()).item() for logits in model.train()(images).chunk(2)]
+    taken = train.train_step(model, iter([(images, masks)]), loss_of, torch.optim.SGD(model.parameters(), .1), scaler, utils.Place("cpu", "fp32"), 1, .1)
+    assert taken == pytest.approx(sum(expected) / 2, rel=1e-5)
+
+
 def test_the_scores_name_the_last_split_that_has_masks(run_train, tmp_path):
     draw_squares(tmp_path / "own", 2)
     run_train(dataset="own", run_dir="run")
@@ -155,7 +206,9 @@ def test_a_run_dir_that_holds_a_run_is_refused(run_train, tmp_path):
 
 @pytest.mark.parametrize("setting, sentence", [
     (dict(batch_size=0), "batch_size is 0; expected more than 0"), (dict(image_size=(8,)), "image_size is"), (dict(features=()), "features is"),
-    (dict(dropout=1.0), "dropout is 1.0"), (dict(architecture="vnet"), "architecture is 'vnet'; expected one of unet"),
+    (dict(dropout=1.0), "dropout is 1.0"), (dict(dropout=(.1, .2, .3)), "dropout is"), (dict(activation="gelu"), "activation is 'gelu'"),
+    (dict(deep_supervision=True), "deep_supervision is True"), (dict(lr_schedule="step"), "lr_schedule is 'step'"), (dict(tversky_beta=2.0), "tversky_beta"),
+    (dict(augment="flip+blur"), "augment is 'flip\\+blur', of which 'blur'"), (dict(architecture="vnet"), "architecture is 'vnet'; expected one of unet"),
     (dict(loss="mse"), "loss is 'mse'"), (dict(device="cuda:7"), "device is 'cuda:7'"), (dict(precision="fp8"), "precision is 'fp8'"),
     (dict(precision="fp16"), "precision is 'fp16'")])
 def test_wrong_settings_are_refused_before_anything_is_read(run_train, monkeypatch, setting, sentence):

@@ -9,13 +9,16 @@ from PIL import Image
 
 import utils
 from dataset import IGNORE, InputError
-from utils import ConfusionMatrix, cross_entropy, dice, learning_rate, make_loss
+from utils import ConfusionMatrix, count_plateaus, cross_entropy, dice, learning_rate, lovasz, make_loss, tversky, weigh_classes
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from segmentation_models_pytorch.losses import DiceLoss
+    from segmentation_models_pytorch.losses import DiceLoss, LovaszLoss, TverskyLoss
     from torchmetrics.classification import MulticlassJaccardIndex
     from torchmetrics.segmentation import DiceScore
+    from torchvision.ops import sigmoid_focal_loss
+
+EVERY_LOSS = ["ce", "dice", "focal", "tversky", "lovasz", "ce+dice", "focal+lovasz"]
 
 
 def random_case(batch=2, classes=4, size=8, ignore=0.0, seed=0):
@@ -44,24 +47,79 @@ def test_dice_worked_by_hand():
     assert torch.isclose(dice(logits, torch.zeros(1, 1, 2, dtype=torch.int64))[0], torch.tensor(1 / 3))
 
 
+def test_weighted_cross_entropy_agrees_with_torch_picture_by_picture():
+    logits, masks = random_case(ignore=.3)
+    weights = torch.tensor([.2, 3, 1, 0])
+    for i in range(2):
+        expected = F.cross_entropy(logits[i:i + 1], masks[i:i + 1], weights, ignore_index=IGNORE)
+        assert torch.isclose(cross_entropy(logits, masks, weights)[i], expected)
+
+
+def test_class_weights_make_classes_alike_at_1_and_pixels_alike_at_0():
+    pixels = torch.tensor([600, 300, 100, 0])
+    assert weigh_classes(pixels, 0).tolist() == [1, 1, 1, 0]
+    assert torch.allclose(weigh_classes(pixels, 1) * pixels, torch.tensor([1000 / 3, 1000 / 3, 1000 / 3, 0]))
+    half = weigh_classes(pixels, .5)
+    assert half[2] / half[0] == pytest.approx(6 ** .5) and (half * pixels).sum() == pytest.approx(1000)
+
+
+def test_focal_loss_of_two_classes_agrees_with_torchvision():
+    z, masks = torch.randn(2, 1, 6, 6), torch.randint(0, 2, (2, 6, 6))
+    logits = torch.cat([torch.zeros_like(z), z], 1)
+    expected = sigmoid_focal_loss(z[:, 0], masks.float(), alpha=-1, gamma=2, reduction="mean")
+    assert torch.isclose(make_loss("focal")(logits, masks), expected)
+
+
+def test_focal_loss_worked_by_hand():
+    """One pixel whose class has probability 3/4: (1/4)² · -ln(3/4)."""
+    logits = torch.tensor([[[[3.0]], [[1.0]]]]).log()
+    assert make_loss("focal")(logits, torch.zeros(1, 1, 1, dtype=torch.int64)).item() == pytest.approx(-math.log(.75) / 16)
+
+
+def test_tversky_agrees_with_segmentation_models_pytorch_and_is_dice_at_one_half():
+    logits, masks = random_case(batch=1)
+    assert torch.isclose(tversky(logits, masks, .7)[0], TverskyLoss("multiclass", smooth=0, alpha=.3, beta=.7)(logits, masks), atol=1e-5)
+    assert torch.equal(tversky(logits, masks, .5), dice(logits, masks))
+
+
+def test_lovasz_agrees_with_segmentation_models_pytorch():
+    logits, masks = random_case(ignore=.3)
+    masks[0][masks[0] == 2] = 1  # the first picture lacks a class
+    expected = LovaszLoss("multiclass", per_image=True, ignore_index=IGNORE)(logits, masks)
+    assert torch.isclose(lovasz(logits, masks).mean(), expected, atol=1e-6)
+
+
+def test_lovasz_is_1_less_the_iou_where_every_pixel_is_surely_right_or_wrong():
+    masks, preds = torch.tensor([[[0, 0, 0, 1, 1]]]), torch.tensor([[[0, 0, 1, 1, 0]]])
+    logits = 1000.0 * F.one_hot(preds, 2).movedim(-1, 1)
+    assert lovasz(logits, masks)[0].item() == pytest.approx(1 - (2 / 4 + 1 / 3) / 2)
+
+
+def test_row_9_a_mask_is_not_its_own_logits_but_100_times_its_one_hot_is():
+    masks = torch.randint(0, 4, (2, 6, 6))
+    one_hot = F.one_hot(masks, 4).movedim(-1, 1).float()
+    for name in EVERY_LOSS:
+        assert make_loss(name)(one_hot, masks) > .01 > 1e-5 > make_loss(name)(100 * one_hot, masks)
+
+
 def test_two_classes_with_one_logit_equal_binary_cross_entropy():
     z, masks = torch.randn(2, 1, 6, 6), torch.randint(0, 2, (2, 6, 6))
     logits = torch.cat([torch.zeros_like(z), z], 1)
     assert torch.isclose(make_loss("ce")(logits, masks), F.binary_cross_entropy_with_logits(z[:, 0], masks.float()))
 
 
-@pytest.mark.parametrize("name", ["ce", "dice", "ce+dice"])
+@pytest.mark.parametrize("name", EVERY_LOSS)
 def test_row_9_the_perfect_prediction_scores_0_and_losses_keep_their_bounds(name):
     logits, masks = random_case(ignore=.2)
     loss = make_loss(name)
     perfect = 100.0 * F.one_hot(masks.where(masks != IGNORE, 0), 4).movedim(-1, 1)
     assert loss(perfect, masks) < 1e-5
     assert loss(logits, masks) > .1
-    if name == "dice":
+    if name in ("dice", "tversky", "lovasz"):
         assert loss(-perfect, masks) <= 1 and loss(-perfect, masks) > .9
 
 
-@pytest.mark.parametrize("name", ["ce", "dice", "ce+dice"])
+@pytest.mark.parametrize("name", EVERY_LOSS)
 def test_row_10_every_loss_has_a_gradient_that_helps(name):
     logits, masks = random_case(ignore=.2)
     logits.requires_grad_()
@@ -70,7 +128,7 @@ def test_row_10_every_loss_has_a_gradient_that_helps(name):
     assert make_loss(name)(logits - 5 * logits.grad, masks) < before
 
 
-@pytest.mark.parametrize("name", ["ce", "dice", "ce+dice"])
+@pytest.mark.parametrize("name", EVERY_LOSS)
 def test_row_11_what_lies_under_ignore_changes_nothing(name):
     logits, masks = random_case(ignore=.3)
     rubbish = logits.clone()
@@ -82,7 +140,7 @@ def test_row_11_what_lies_under_ignore_changes_nothing(name):
     assert torch.equal(first.counts, second.counts) and first.counts.sum() == (masks != IGNORE).sum()
 
 
-@pytest.mark.parametrize("name", ["ce", "dice", "ce+dice"])
+@pytest.mark.parametrize("name", EVERY_LOSS)
 def test_row_27_an_all_ignored_picture_has_loss_0_and_halves_the_mean(name):
     logits, masks = random_case()
     alone = make_loss(name)(logits[:1], masks[:1])
@@ -105,6 +163,27 @@ def test_learning_rate_of_system_a():
     assert rates[200] == pytest.approx(5.53e-4, abs=5e-7)
     assert rates[504] > 1.005e-4 and rates[505:] == pytest.approx([1e-4] * 746)
     assert rates[0] == 1e-4
+
+
+def test_cosine_agrees_with_torch_and_ends_at_min_lr():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1e-2)
+    reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 90, eta_min=1e-4)
+    for step in range(10, 101):
+        assert learning_rate(step, 1e-2, 1e-4, 10, 1, "cosine", 100) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        reference.step()
+    assert learning_rate(100, 1e-2, 1e-4, 10, 1, "cosine", 100) == pytest.approx(1e-4)
+
+
+def test_plateau_agrees_with_torch():
+    losses = [5, 4, 4.5, 4.2, 4, 3, 3.5, 3.6, 3.2, 3.1, 3.3, 2, 2.5, 2.6]
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    reference = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=.1, patience=2, threshold=0, min_lr=1e-2)
+    for i, loss in enumerate(losses, 1):
+        reference.step(loss)
+        rate = learning_rate(100, 1.0, 1e-2, 10, 1, "plateau", 1000, count_plateaus(losses[:i], 3))
+        assert rate == pytest.approx(optimizer.param_groups[0]["lr"])
+    assert count_plateaus(losses, 3) == 2
 
 
 # ---- metrics ----

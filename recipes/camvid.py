@@ -1,0 +1,29 @@
+"""CamVid at its full 480×360 with 11 classes, the paper's widths, learnt from scratch; for a GPU.
+
+Published for a U-Net of 31.03 million parameters from scratch at this size: a validation mean IoU of 71.95 (OpenVINO's
+model zoo). Nothing of its training is known but the size. The steps, rate and augmentation are ours.
+
+Data, as the SegNet tutorial's repository gives it out: its CamVid/ folder (train, trainannot, val, …) goes into
+Dataset/CamVid, or name it: python train.py recipes/camvid.py data_dir=PATH
+"""
+dataset = "camvid"
+image_size = (360, 480)
+num_workers = 8
+
+architecture = "unet"
+features = (64, 128, 256, 512)
+dropout = 0.1
+
+batch_size = 8
+accum_steps = 1
+training_iterations = 200 * 367 // 8  # 200 epochs
+loss = "ce+dice"
+lr_schedule = "cosine"
+base_lr = 1e-3
+min_lr = 1e-5
+warmup_steps = 200
+augment = "zoom+flip+color"
+
+eval_interval = 10 * 367 // 8
+eval_iterations = 0
+save_model_interval = 10 * 367 // 8

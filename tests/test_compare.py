@@ -1,0 +1,71 @@
+"""The scripts beside the tests: comparing settings, and uncertainty against error."""
+import numpy as np
+import pytest
+
+import compare
+import train
+import uncertainty
+import utils
+from conftest import draw_squares
+
+
+def test_a_comparison_goes_on_where_it_stopped_and_prints_its_table(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(compare, "ROOT", tmp_path)
+    calls = []
+
+    def fake_train(arguments, steps, seed):
+        calls.append((tuple(arguments), steps, seed))
+        iou = .5 + .1 * seed + (.05 if arguments else 0)
+        return {"images_per_second": 40.0 if arguments else 80.0, "seconds": 10.0, "parameters": 7, "judged_on": "test",
+                "test": {"mean_iou": iou, "classes": [{"name": "pole", "iou": iou / 2}, {"name": "absent", "iou": None}]}}
+    monkeypatch.setattr(compare, "train", fake_train)
+    monkeypatch.setattr(compare, "COMPARISONS", {"two": {"A": [], "B": ["loss=ce"], "C": ["loss=ce", "as many steps as A"]}})
+    monkeypatch.setattr(compare, "comparison", "two")
+    monkeypatch.setattr(compare, "budget", 10.0)
+    monkeypatch.setattr(compare, "seeds", 1)
+    monkeypatch.setattr(train, "batch_size", 4)
+    monkeypatch.setattr(train, "accum_steps", 1)
+    compare.main()
+    assert [(steps, seed) for _, steps, seed in calls] == [(60, 0), (200, 0), (60, 0), (100, 0), (200, 0)]  # twice as fast, twice as many steps
+    monkeypatch.setattr(compare, "seeds", 2)
+    compare.main()
+    assert [(steps, seed) for _, steps, seed in calls[5:]] == [(200, 1), (100, 1), (200, 1)]
+    compare.main()
+    assert len(calls) == 8
+    table = capsys.readouterr().out.splitlines()[-5:]
+    assert table[2] == "| A | 7 | 200 | 10 | 0.550 ± 0.071 | 0.275 ± 0.035 | - |" and table[3].startswith("| B | 7 | 100 | 10 | 0.600")
+
+
+def test_an_unknown_comparison_is_named(monkeypatch):
+    monkeypatch.setattr(compare, "comparison", "colours")
+    with pytest.raises(utils.InputError, match="'colours'; expected one of losses"):
+        compare.main()
+
+
+def test_a_comparison_runs_train_in_a_folder_of_its_own(tmp_path, monkeypatch):
+    draw_squares(tmp_path / "own", 6)
+    monkeypatch.setattr(compare, "data_dir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    report = compare.train(["dataset=own", "image_size=16", "features=4,8", "batch_size=2", "warmup_steps=1"], 3, 0)
+    assert report["test"]["mean_iou"] >= 0 and not (tmp_path / "unet_model.pth").exists()
+
+
+def test_error_among_the_kept_pixels_worked_by_hand():
+    wrong, unsure = np.array([True, False, False, True]), np.array([.9, .1, .2, .3])
+    assert uncertainty.error_of_kept(wrong, unsure, np.array([.25, .5, .75, 1])).tolist() == [0, 0, 1 / 3, .5]
+
+
+def test_an_uncertain_pixel_is_wrong_more_often_than_a_certain_one(run_train, tmp_path, monkeypatch):
+    draw_squares(tmp_path / "own", 24, size=(32, 32))
+    run_train(dataset="own", run_dir="run", image_size=(32, 32), features=(8, 16), training_iterations=60, eval_interval=60, dropout=.2,
+              base_lr=1e-2, batch_size=4, lr_schedule="cosine")
+    monkeypatch.setattr(uncertainty, "checkpoint", "unet_model.pth")
+    monkeypatch.setattr(uncertainty, "passes", 8)
+    wrong, (total, epistemic), split = uncertainty.collect(utils.load_checkpoint(tmp_path / "unet_model.pth"))
+    assert split == "test" and len(wrong) == len(total) == 4 * 32 * 32 and wrong.any()
+    half, whole = uncertainty.error_of_kept(wrong, total, np.array([.5, 1]))
+    assert half < .2 * whole
+    half, whole = uncertainty.error_of_kept(wrong, epistemic, np.array([.5, 1]))
+    assert half < whole
+    uncertainty.main()
+    assert (tmp_path / "TrainingOutput" / "uncertainty.png").exists()

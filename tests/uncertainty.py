@@ -1,0 +1,63 @@
+"""Is an uncertain pixel wrong more often than a certain one? The share of wrong pixels among those that are kept, the most certain first.
+
+    python train.py dropout=0.1 && python tests/uncertainty.py
+
+It judges the last split of the checkpoint's own data set, prints the curve and draws TrainingOutput/uncertainty.png.
+"""
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+import inference
+import utils
+from dataset import IGNORE, prepare, read_image
+
+checkpoint = "unet_model.pth"
+passes = 20  # predictions of each picture
+
+
+def collect(saved: dict) -> tuple[np.ndarray, np.ndarray, str]:
+    """For every pixel with a class: whether it is wrong, and its total and epistemic uncertainty (2, N); and the split's name."""
+    constants, place = saved["constants"], utils.Place("auto", "auto")
+    inference.checkpoint, inference.uncertainty_passes = checkpoint, passes
+    model = inference.load_model(saved, place)
+    data = prepare(constants["dataset"], constants["data_dir"], tuple(saved["image_size"]), seed=constants["seed"])
+    split = list(data.splits)[-1]
+    wrong, uncertain = [], []
+    for row in data.splits[split]:
+        ids, _, uncertainty = inference.predict(model, read_image(data.pairs[row].image), tuple(saved["image_size"]), place)
+        mask = data.read_full_mask(row)
+        wrong.append((ids != mask)[mask != IGNORE])
+        uncertain.append(uncertainty[:, mask != IGNORE])
+    return np.concatenate(wrong), np.concatenate(uncertain, axis=1), split
+
+
+def error_of_kept(wrong: np.ndarray, uncertainty: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """The share of wrong pixels among each share of the most certain ones."""
+    sorted_wrong = wrong[np.argsort(uncertainty, kind="stable")]
+    kept = np.maximum(1, np.round(shares * len(wrong)).astype(int))
+    return np.cumsum(sorted_wrong)[kept - 1] / kept
+
+
+def main() -> None:
+    wrong, uncertain, split = collect(utils.load_checkpoint(Path(checkpoint)))
+    shares = np.linspace(.05, 1, 20)
+    curves = {name: error_of_kept(wrong, values, shares) for name, values in zip(("total", "epistemic"), uncertain)}
+    figure = utils.new_figure(6, 3.6)
+    axes = figure.subplots()
+    for name, curve in curves.items():
+        axes.plot(shares * 100, curve * 100, "o-", markersize=3, label=f"kept by {name} uncertainty")
+    axes.set(xlabel="% of pixels kept, the most certain first", ylabel="% of them wrong", title=f"{split} split, {passes} passes", ylim=(0, None))
+    axes.grid(alpha=.3)
+    axes.legend()
+    utils.save_figure(Path("TrainingOutput") / "uncertainty.png", figure)
+    print(f"{split} split, {passes} passes; share of pixels kept, and of them wrong by total and by epistemic uncertainty")
+    for share, *errors in zip(shares, *curves.values()):
+        print(f"{share:6.0%}" + "".join(f"{error:10.2%}" for error in errors))
+
+
+if __name__ == "__main__":
+    utils.run_script(globals(), main)
