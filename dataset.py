@@ -608,7 +608,7 @@ def prepare(dataset: str, data_dir: str, image_size: tuple[int, int], cache: boo
         if source.is_published:
             data.notes += doubles  # what its owners put there stays
         else:
-            problems += doubles + [f"no mask has a pixel of class {name}; take its row out of classes.csv, or look for the mistake in the masks" for name in absent]
+            problems += doubles + [f"no mask has a pixel of class {name}; take its row out of classes.csv, or mend the masks" for name in absent]
     if problems:
         raise InputError(f"{len(problems)} thing(s) to put right in {source.root}, where {len(pairs)} pairs were found:\n" + "\n".join(problems))
     return data
@@ -625,7 +625,7 @@ def make_augment(image_size: Sequence[int], names: str) -> A.Compose:
         "rotate": A.Rotate(35, fill_mask=IGNORE, p=1),  # for things without an up and a down; the corners that come in belong to no class
         "flip": A.HorizontalFlip(p=.5),  # streets are streets in a mirror; for writing or left-hand traffic this would go
         "vflip": A.VerticalFlip(p=.1),
-        "color": A.ColorJitter(brightness=(.8, 1.2), contrast=(.8, 1.2), saturation=(.7, 1.3), hue=(-.02, .02), p=1),  # always: no two epochs alike
+        "color": A.ColorJitter(brightness=(.8, 1.2), contrast=(.8, 1.2), saturation=(.7, 1.3), hue=(-.02, .02), p=1),  # no two epochs are alike
         "grey": A.ToGray(p=.05)}  # a grey picture has the same classes
     chosen = names.split("+") if names else []
     if unknown := set(chosen) - known.keys():

@@ -64,7 +64,7 @@ def name_outputs(files: list[Path]) -> dict[Path, str]:
 
 @torch.no_grad()
 def predict(model: torch.nn.Module, image: np.ndarray, size: tuple[int, int], place: utils.Place) -> tuple[np.ndarray, float, np.ndarray | None]:
-    """Class ids uint8 (H, W) of a picture uint8 (H, W, 3), the mean probability of the classes chosen, and total and epistemic uncertainty (2, H, W)."""
+    """Class ids uint8 (H, W) of a picture uint8 (H, W, 3), their mean probability, and total and epistemic uncertainty (2, H, W) or None."""
     small = torch.from_numpy(resize_image(image, size)).permute(2, 0, 1)[None]  # (1, 3, h, w)
     small = small.to(place.device).contiguous(memory_format=torch.channels_last)
     torch.manual_seed(0)  # the same picture gives the same uncertainty every time

@@ -168,7 +168,7 @@ def train_step(model: nn.Module, batches: Iterator, loss_of, optimizer, scaler, 
     return loss_value
 
 
-def make_train_loss(data: Data, place: utils.Place):
+def make_train_loss(data: Data, place: utils.Place) -> utils.Loss:
     """The loss that the constants name, with class weights counted from the training split."""
     counted = torch.from_numpy(data.pixels[data.splits["train"]].sum(axis=0))[:len(data.table.names)]
     weights = utils.weigh_classes(counted, class_weights).to(place.device) if class_weights else None

@@ -117,6 +117,9 @@ class Place:
 
 # ---- losses ----
 
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # from logits and masks to one number, or to one for each picture
+
+
 def cross_entropy(logits: torch.Tensor, masks: torch.Tensor, weights: torch.Tensor | None = None, gamma: float = 0.0) -> torch.Tensor:
     """Each picture's mean over its pixels with a class, (B,); 0 for a picture that has none.
 
@@ -172,7 +175,7 @@ def lovasz(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     return mean_over_present((errors * steps).sum(dim=2), truth)
 
 
-def make_loss(name: str, weights: torch.Tensor | None = None, gamma: float = 2.0, beta: float = .7) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+def make_loss(name: str, weights: torch.Tensor | None = None, gamma: float = 2.0, beta: float = .7) -> Loss:
     """The loss that a name such as "ce+dice" stands for, from logits and masks to the mean over the batch's pictures.
 
     weights (K,) are for ce and focal, gamma for focal, beta for tversky.
