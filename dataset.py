@@ -14,11 +14,13 @@ import json
 import os
 import random
 import shutil
+import signal
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -33,8 +35,6 @@ from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from Dataset import make_streets
-
 IGNORE = 255  # a pixel without a class: no loss, no metric
 COLOR = 1 << 24  # marks a mask pixel that holds a colour, so that ids and colours find their class in one table
 CACHE = Path(__file__).parent / "Dataset" / "cache"  # resized pictures; may be deleted at any time
@@ -43,7 +43,8 @@ FACTS = ("sizes", "pixels", "digests")  # arrays of what is known of each pair, 
 JPEG = {".jpg", ".jpeg"}
 SMOOTHED = "so many come from saving as JPEG or resizing with smoothing: save masks as PNG, resize them with nearest neighbour"
 JUNK = {"thumbs.db", "desktop.ini"}  # what file managers leave behind, beside names that start with a dot
-Image.MAX_IMAGE_PIXELS = 500_000_000  # beyond twice this a picture is refused: a small file may unpack to any size
+PIXEL_LIMIT = 500_000_000  # a small file may unpack to any size; this much takes 1.5 GB
+Image.MAX_IMAGE_PIXELS = None  # opened() sees to it, with one sentence for every kind of file
 cv2.setNumThreads(0)  # pictures are worked on side by side already
 
 
@@ -77,9 +78,13 @@ def opened(path: Path) -> Iterator[Image.Image]:
     """A picture turned as its EXIF says; one that can't be read is named."""
     try:
         with Image.open(path) as file:
+            if file.width * file.height > PIXEL_LIMIT:
+                raise InputError(f"{path} has {file.width}×{file.height} pixels, more than {PIXEL_LIMIT:,}; cut it into smaller ones")
             yield ImageOps.exif_transpose(file)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} can't be read as a picture ({error}); replace it or take it out") from error
+    except InputError:
+        raise
+    except Exception as error:  # Pillow's readers raise a dozen kinds for damaged files
+        raise InputError(f"{path} can't be read as a picture ({error or type(error).__name__}); replace it or take it out") from error
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -120,6 +125,22 @@ def fingerprint(*parts) -> str:
 def file_facts(paths: Sequence[Path]) -> list[tuple[str, int, int]]:
     """What changes when a file does."""
     return [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """A full or read-only disk ends in a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{place} can't be written ({error.strerror}); make room there, or give leave to write") from error
+
+
+def sweep(folder: Path) -> None:
+    """Take away what a killed process left half done, a day later, when nobody can be at it any more."""
+    for path in folder.glob(".unfinished-*"):
+        if time.time() - path.stat().st_mtime > 86400:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def describe_values(values: Counter) -> str:
@@ -379,14 +400,15 @@ class Folder(Source):
         """All values in all masks with their pixel counts, remembered for unchanged files."""
         masks = [pair.mask for pair in self.pairs]
         known = CACHE / f"values-{fingerprint(file_facts(masks))}.json"
-        if known.exists():
+        with suppress(OSError, ValueError):  # not there yet, or torn by a kill
             return Counter({int(value): count for value, count in json.loads(known.read_text()).items()})
         values: Counter = Counter()
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             for counted in threads.map(count_values, masks):
                 values.update(counted)
-        CACHE.mkdir(parents=True, exist_ok=True)
-        known.write_text(json.dumps(values))
+        with writing(CACHE):
+            CACHE.mkdir(parents=True, exist_ok=True)
+            known.write_text(json.dumps(values))
         return values
 
     def binary_table(self) -> Table:
@@ -430,13 +452,23 @@ def read_class_table(path: Path) -> Table:
 class Streets(Folder):
     """The drawn street scenes: laid out like a folder of one's own, and drawn when they are first needed."""
 
+    @cached_property
+    def maker(self):
+        try:
+            from Dataset import make_streets
+        except ImportError as error:
+            raise InputError("Dataset/make_streets.py is not there, which draws Streets; get it back from the project, or name another dataset") from error
+        return make_streets
+
     def find_pairs(self) -> list[Pair]:
         if not self.root.exists():
-            make_streets.make_streets(self.root)
+            sweep(self.root.parent)
+            with writing(self.root):
+                self.maker.make_streets(self.root)
         return super().find_pairs()
 
     def table(self) -> Table:
-        names, colors = zip(*make_streets.CLASSES)
+        names, colors = zip(*self.maker.CLASSES)
         return Table(list(names), list(colors), {**{i: i for i in range(len(names))}, IGNORE: IGNORE})
 
 
@@ -468,9 +500,10 @@ class Data:
     pairs: list[Pair]
     splits: dict[str, list[int]]  # rows of train, val and test; a split without pairs is left out
     image_size: tuple[int, int]
+    cache: Path | None  # folder with images.npy and masks.npy, or None: decode every time
     sizes: np.ndarray  # (N, 2) heights and widths on disk
     pixels: np.ndarray  # (N, 256) pixels of each class id, counted at the size on disk
-    cache: Path | None  # folder with images.npy and masks.npy, or None: decode every time
+    digests: np.ndarray  # (N,) of the images' pixels
     notes: list[str]  # what the source left out, and why
 
     def read(self, row: int) -> tuple[np.ndarray, np.ndarray]:
@@ -482,6 +515,10 @@ class Data:
 
     def read_full_mask(self, row: int) -> np.ndarray:
         return read_ids(self.pairs[row].mask, self.table.meaning)
+
+    def fingerprint(self) -> str:
+        """The same for the same pictures, masks and splits, wherever they lie."""
+        return fingerprint(self.table.names, self.splits, *(array.tobytes() for array in (self.sizes, self.pixels, self.digests)))
 
     def scale(self) -> float:
         """Training pixels per picture pixel, along one side, in the typical training picture."""
@@ -537,6 +574,10 @@ def read_all(pairs: list[Pair], meaning: dict[int, int] | None, image_size: tupl
     if keep_pictures:
         images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (len(pairs), *image_size, 3))
         masks = np.lib.format.open_memmap(folder / "masks.npy", "w+", np.uint8, (len(pairs), *image_size))
+        if hasattr(os, "posix_fallocate"):  # a full disk is found out here; met through memory later, it would kill the process
+            for name in ("images", "masks"):
+                with open(folder / f"{name}.npy", "r+b") as file:
+                    os.posix_fallocate(file.fileno(), 0, os.path.getsize(file.name))
 
     def read_one(row: int) -> None:
         try:
@@ -554,12 +595,39 @@ def read_all(pairs: list[Pair], meaning: dict[int, int] | None, image_size: tupl
     return sorted(problems)
 
 
-def same_pictures(data: Data, digests: np.ndarray) -> list[str]:
+def is_whole(folder: Path, count: int, keep_pictures: bool) -> bool:
+    """Whether a cache folder is there with all that belongs to it."""
+    try:
+        arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in (*FACTS, *(("images", "masks") if keep_pictures else ()))]
+    except (OSError, ValueError, EOFError):
+        return False
+    return all(len(array) == count for array in arrays)
+
+
+def fill_cache(folder: Path, place: str, pairs: list[Pair], meaning: dict[int, int] | None, image_size: tuple[int, int], keep_pictures: bool) -> list[str]:
+    """Read everything into a folder aside; where nothing is wrong, put it in place of what was there for other or damaged files."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    sweep(CACHE)
+    unfinished = Path(tempfile.mkdtemp(dir=CACHE, prefix=".unfinished-"))
+    try:
+        problems = read_all(pairs, meaning, image_size, unfinished, keep_pictures)
+        if not problems:
+            for outdated in CACHE.glob(f"{place}-*"):
+                if outdated != folder or not is_whole(folder, len(pairs), keep_pictures):  # another run may have been quicker
+                    shutil.rmtree(outdated, ignore_errors=True)
+            if not folder.exists():
+                unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return problems
+
+
+def same_pictures(data: Data) -> list[str]:
     """Pictures that stand in two splits under two names."""
     found, first = [], {}
     for split, rows in data.splits.items():
         for row in rows:
-            other, where = first.setdefault(int(digests[row]), (row, split))
+            other, where = first.setdefault(int(data.digests[row]), (row, split))
             if where != split:
                 found.append(f"{data.pairs[row].image} in {split} is the same picture as {data.pairs[other].image} in {where}; take one of them out")
     return found
@@ -589,22 +657,16 @@ def prepare(dataset: str, data_dir: str, image_size: tuple[int, int], cache: boo
 
     place = f"{source.root.name}-{image_size[0]}x{image_size[1]}-{'kept' if cache else 'checked'}-{fingerprint(str(source.root.resolve()))}"
     folder = CACHE / f"{place}-{fingerprint(FACTS, file_facts([path for pair in pairs for path in pair[:2]]), table and table.meaning)}"
-    if not folder.is_dir():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(dir=CACHE, prefix="unfinished-"))
-        try:
-            problems += read_all(pairs, table and table.meaning, image_size, unfinished, keep_pictures=cache)
-            if not problems and not folder.is_dir():  # another run may have been quicker
-                for outdated in CACHE.glob(f"{place}-*"):
-                    shutil.rmtree(outdated)
-                unfinished.rename(folder)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+    if not is_whole(folder, len(pairs), cache):
+        with writing(CACHE):
+            problems += fill_cache(folder, place, pairs, table and table.meaning, image_size, cache)
     if not problems:
-        sizes, pixels, digests = (np.load(folder / f"{name}.npy") for name in FACTS)
-        data = Data(source.root.name, table, pairs, splits, tuple(image_size), sizes, pixels, folder if cache else None, source.notes)
-        doubles = same_pictures(data, digests)
-        absent = [f"{i} {name}" for i, name in enumerate(table.names) if not pixels[:, i].any()]
+        facts = [np.load(folder / f"{name}.npy") for name in FACTS]
+        data = Data(source.root.name, table, pairs, splits, tuple(image_size), folder if cache else None, *facts, source.notes)
+        data.notes += [f"{split} has no pixel with a class: its scores stay empty" for split, rows in splits.items()
+                       if not data.pixels[rows, :len(table.names)].any()]
+        doubles = same_pictures(data)
+        absent = [f"{i} {name}" for i, name in enumerate(table.names) if not data.pixels[:, i].any()]
         if source.is_published:
             data.notes += doubles  # what its owners put there stays
         else:
@@ -665,10 +727,16 @@ class SegmentationDataset(Dataset):
         return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), torch.from_numpy(np.ascontiguousarray(mask))
 
 
+def leave_signals_to_parent(_: int) -> None:
+    """Ctrl-C reaches workers too; the training process finishes its step first, and needs them for it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def training_batches(dataset: SegmentationDataset, batch_size: int, first: int = 0, num_workers: int = 0) -> Iterator:
     """Batches of the positions first, first + 1, … without end: images uint8 (B, 3, H, W), masks uint8 (B, H, W)."""
     return iter(DataLoader(dataset, batch_size, sampler=itertools.count(first), num_workers=num_workers, pin_memory=torch.cuda.is_available(),
-                           generator=torch.Generator()))  # its own: it must not draw from the one that dropout uses
+                           worker_init_fn=leave_signals_to_parent, generator=torch.Generator()))  # its own: it must not draw from the one that dropout uses
 
 
 def ordered_batches(dataset: SegmentationDataset, batch_size: int, batches: int = 0) -> Iterator:

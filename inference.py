@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from tqdm import tqdm
 
 import utils
@@ -36,8 +35,11 @@ precision = "auto"  # auto, fp32, bf16, fp16
 
 def load_model(saved: dict, place: utils.Place) -> torch.nn.Module:
     """The net that a checkpoint describes, ready to predict; with uncertainty_passes, dropout stays alive."""
-    model = build_model(**saved["model"])
-    model.load_state_dict(saved["weights"])
+    try:
+        model = build_model(**saved["model"])
+        model.load_state_dict(saved["weights"])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{checkpoint} does not fit the net that it describes ({str(error).splitlines()[0]}); expected one that train.py wrote") from error
     model.eval()
     dropouts = [module for module in model.modules() if isinstance(module, torch.nn.Dropout)]
     if uncertainty_passes and not dropouts:
@@ -68,21 +70,21 @@ def predict(model: torch.nn.Module, image: np.ndarray, size: tuple[int, int], pl
     small = torch.from_numpy(resize_image(image, size)).permute(2, 0, 1)[None]  # (1, 3, h, w)
     small = small.to(place.device).contiguous(memory_format=torch.channels_last)
     torch.manual_seed(0)  # the same picture gives the same uncertainty every time
-    passes = max(1, uncertainty_passes)
-    mean, entropy = 0.0, 0.0
-    for _ in range(passes):
-        with place.autocast():
-            logits = model(small)
-        probs = F.interpolate(logits, size=image.shape[:2], mode="bilinear").softmax(1)  # (1, K, H, W)
-        mean = mean + probs / passes
+    with place.autocast():
+        passes = [model(small) for _ in range(max(1, uncertainty_passes))]
+    ids, confidence, uncertainty = [], 0.0, []
+    for strips in zip(*(utils.upsampled(logits, *image.shape[:2]) for logits in passes)):
+        probs = [strip.softmax(1) for strip in strips]  # each (1, K, rows, W)
+        mean = sum(probs) / len(probs)
+        best, chosen = mean.max(1)
+        ids.append(chosen[0].byte().cpu())
+        confidence += best.sum().item()
         if uncertainty_passes:
-            entropy = entropy + torch.special.entr(probs).sum(1) / passes  # (1, H, W), in nats
-    confidence, ids = mean.max(1)
-    uncertainty = None
-    if uncertainty_passes:
-        total = torch.special.entr(mean).sum(1)
-        uncertainty = torch.cat([total, (total - entropy).clamp(min=0)]).cpu().numpy()
-    return ids[0].byte().cpu().numpy(), confidence.mean().item(), uncertainty
+            total = torch.special.entr(mean).sum(1)  # in nats
+            aleatoric = sum(torch.special.entr(one).sum(1) for one in probs) / len(probs)
+            uncertainty.append(torch.cat([total, (total - aleatoric).clamp(min=0)]).cpu())
+    height, width = image.shape[:2]
+    return torch.cat(ids).numpy(), confidence / (height * width), torch.cat(uncertainty, dim=1).numpy() if uncertainty else None
 
 
 def draw_uncertainty(uncertainty: np.ndarray, num_classes: int) -> np.ndarray:

@@ -7,19 +7,28 @@ on training and validation pictures; the best weights by validation are kept and
 
 What a run leaves is in TrainingOutput/<dataset>-<date>-<time>; its best weights are unet_model.pth too, which inference.py takes.
 """
+import copy
 import csv
+import filecmp
 import io
 import json
 import math
+import shlex
 import shutil
+import signal
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 import torch
-import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
@@ -62,6 +71,7 @@ plateau_patience = 5  # plateau: evaluations without a lower validation loss bef
 weight_decay = 0.01
 grad_clip = 1.0  # longest gradient that is followed, longer ones are shortened to it; 0 = no limit
 augment = "zoom+flip+color+grey"  # what may differ between two pictures of one thing; also vflip, rotate; "" = nothing
+ema_decay = 0.0  # share of the average of earlier weights in each step's, 0.999 for instance; the average is judged and kept; 0 = none
 seed = 0  # split, start, order, augmentation and dropout all follow from it
 
 # judging
@@ -75,10 +85,11 @@ device = "auto"  # auto, cpu, cuda, cuda:1, mps
 precision = "auto"  # auto, fp32, bf16, fp16; auto is bf16 where the chip computes in it, else fp16 on GPUs and fp32 on CPUs
 compile_model = True  # torch.compile where there is a GPU, triton and a C compiler: a minute at the start, faster ever after
 run_dir = ""  # where the run's files go; "" = TrainingOutput/<dataset>-<date>-<time>
+resume = ""  # true: go on with the newest run; or the folder of the one to go on with
 
 
-def holds_run(folder: Path) -> bool:
-    return any((folder / name).exists() for name in ("last.pth", "best.pth", "history.csv", "report.json"))
+# What a stopped run may go on with otherwise: none of it changes what is learnt.
+FREE_TO_CHANGE = {"num_workers", "device", "data_dir", "cache", "compile_model", "save_model_interval", "run_dir", "resume"}
 
 
 def check_settings() -> None:
@@ -100,8 +111,8 @@ def check_settings() -> None:
         raise InputError(f"tversky_beta is {tversky_beta}; expected 0 to 1")
     if lr_schedule not in utils.SCHEDULES:
         raise InputError(f"lr_schedule is {lr_schedule!r}; expected {', '.join(utils.SCHEDULES)}")
-    if run_dir and holds_run(Path(run_dir)):
-        raise InputError(f"run_dir {run_dir} holds a run already; name another, or move that one away")
+    if not 0 <= ema_decay < 1:
+        raise InputError(f"ema_decay is {ema_decay}; expected 0 to below 1")
     try:
         with torch.device("meta"):  # the model's own checks, without its memory
             build_model(**model_arguments(2))
@@ -118,6 +129,11 @@ def model_arguments(num_classes: int) -> dict:
             "down": down, "up": up, "deep_supervision": deep_supervision}
 
 
+def constants() -> dict:
+    """All settings as a checkpoint holds them."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in utils.settings_of(globals()).items()}
+
+
 def rate_at(step: int, history: list[dict]) -> float:
     """The learning rate of a step, given the evaluations before it."""
     falls = utils.count_plateaus([row["val_loss"] for row in history], plateau_patience)
@@ -129,50 +145,168 @@ def best_evaluation(history: list[dict]) -> int:
     return max(range(len(history)), key=lambda i: -1 if math.isnan(history[i]["val_mean_iou"]) else history[i]["val_mean_iou"])
 
 
-def make_run(name: str) -> Path:
-    """The run's folder: run_dir, or a new one named after the data set and the time."""
-    run = Path(run_dir) if run_dir else Path("TrainingOutput") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    run.mkdir(parents=True, exist_ok=bool(run_dir))
-    return run
-
-
 def can_compile(place: utils.Place) -> bool:
     """torch.compile is worth its wait on GPUs; it needs triton, which not every system has, and a C compiler."""
     return place.device.type == "cuda" and find_spec("triton") is not None and any(map(shutil.which, ("cc", "gcc", "clang")))
 
 
-def train_step(model: nn.Module, batches: Iterator, loss_of, optimizer, scaler, place: utils.Place,
-               step: int, rate: float) -> float:
-    """accum_steps micro-batches, then one update; returns their mean loss."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    model.train()
-    torch.manual_seed(seed * 1_000_003 + step)  # dropout follows from the step, so that a run can be taken up anywhere
-    total = torch.zeros((), device=place.device)
-    for _ in range(accum_steps):
-        images, masks = place.put(next(batches))
-        with place.autocast():
-            logits = model(images)
-        part = loss_of(logits, masks.repeat(len(logits) // len(masks), 1, 1)) / accum_steps  # deep supervision gives several logits to a mask
-        scaler.scale(part).backward()
-        total += part.detach()
-    loss_value = total.item()  # the one wait for the device in a step
-    if not math.isfinite(loss_value):
-        raise InputError(f"the loss is {loss_value} at step {step}, which was not taken; lower base_lr ({base_lr}) or set precision=fp32")
-    scaler.unscale_(optimizer)
-    if grad_clip:
-        nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
-    scaler.step(optimizer)
-    scaler.update()
-    optimizer.zero_grad(set_to_none=True)
-    return loss_value
+@contextmanager
+def memory_explained(place: utils.Place) -> Iterator[None]:
+    """Too little memory ends in a sentence that says what to lower."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:  # on CPUs PyTorch has no error of its own for it
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        smaller = f"batch_size={batch_size // 2} with accum_steps={accum_steps * 2}" if batch_size > 1 else "a smaller image_size"
+        raise InputError(f"out of memory on {place} with batch_size {batch_size}, image_size {image_size} and features {features}; try {smaller}, "
+                         f"which learns the same, or lower image_size or features ({str(error).splitlines()[0]})") from error
 
 
-def make_train_loss(data: Data, place: utils.Place) -> utils.Loss:
-    """The loss that the constants name, with class weights counted from the training split."""
-    counted = torch.from_numpy(data.pixels[data.splits["train"]].sum(axis=0))[:len(data.table.names)]
-    weights = utils.weigh_classes(counted, class_weights).to(place.device) if class_weights else None
-    return utils.make_loss(loss, weights, focal_gamma, tversky_beta)
+@contextmanager
+def signals_caught() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM are put into a list, for the step in hand to be finished; a second one stops at once."""
+    caught: list[int] = []
+
+    def catch(number: int, _) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+    before = {number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, action in before.items():
+            signal.signal(number, action)
+
+
+class Training:
+    """The net and all that changes while it learns; save and load bring it back to the bit."""
+
+    def __init__(self, data: Data, place: utils.Place):
+        torch.manual_seed(seed)
+        self.data, self.place = data, place
+        self.arguments = model_arguments(len(data.table.names))
+        self.model = build_model(**self.arguments).to(place.device, memory_format=torch.channels_last)
+        self.fast_model = torch.compile(self.model) if compile_model and can_compile(place) else self.model
+        self.judged = copy.deepcopy(self.model) if ema_decay else self.model  # the weights that are evaluated and kept
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=base_lr, weight_decay=weight_decay, fused=True)  # one kernel for all weights
+        self.scaler = torch.amp.GradScaler(place.device.type, enabled=place.dtype == torch.float16)
+        counted = torch.from_numpy(data.pixels[data.splits["train"]].sum(axis=0))[:len(data.table.names)]
+        weights = utils.weigh_classes(counted, class_weights).to(place.device) if class_weights else None
+        self.loss_of = utils.make_loss(loss, weights, focal_gamma, tversky_beta)
+        self.splits = {name: SegmentationDataset(data, name) for name in data.splits}
+        self.stream = SegmentationDataset(data, "train", make_augment(image_size, augment), seed)
+        self.step, self.skipped, self.seconds, self.training_seconds = 0, 0, 0.0, 0.0
+        self.history: list[dict] = []
+        self.rates: list[float] = []
+
+    def images_seen(self) -> int:
+        return self.step * accum_steps * batch_size
+
+    def speed(self) -> float:
+        """Images a second while training, evaluations left out."""
+        return self.images_seen() / max(self.training_seconds, 1e-9)
+
+    def take_step(self, batches: Iterator) -> float:
+        """accum_steps micro-batches, then one update; returns their mean loss."""
+        began, step, place = time.perf_counter(), self.step + 1, self.place
+        rate = rate_at(step, self.history)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.model.train()
+        torch.manual_seed(seed * 1_000_003 + step)  # dropout follows from the step, so that a run can be taken up anywhere
+        total = torch.zeros((), device=place.device)
+        for _ in range(accum_steps):
+            images, masks = place.put(next(batches))
+            with place.autocast():
+                logits = self.fast_model(images)
+            # Deep supervision gives several logits to a mask.
+            part = self.loss_of(logits, masks.repeat(len(logits) // len(masks), 1, 1)) / accum_steps
+            self.scaler.scale(part).backward()
+            total += part.detach()
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), grad_clip or math.inf)
+        loss_value, norm_value = torch.stack([total, norm]).tolist()  # the one wait for the device in a step
+        if not math.isfinite(loss_value) or not (math.isfinite(norm_value) or self.scaler.is_enabled()):
+            raise InputError(self.explain_not_finite(step, rate, loss_value, norm_value))
+        self.skipped += not math.isfinite(norm_value)  # fp16: the scaler leaves such a step out and scales less
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step = step
+        self.rates.append(rate)
+        if ema_decay:
+            self.update_average()
+        self.training_seconds += time.perf_counter() - began
+        return loss_value
+
+    def explain_not_finite(self, step: int, rate: float, loss_value: float, norm_value: float) -> str:
+        what = f"loss is {loss_value}" if not math.isfinite(loss_value) else f"gradient's length is {norm_value}"
+        first = (step - 1) * accum_steps * batch_size
+        names = [self.data.pairs[self.stream.row(position)].image.name for position in range(first, first + accum_steps * batch_size)]
+        cause = f"the learning rate {rate:.1e} is likely too high: lower base_lr" if self.place.dtype == torch.float32 else "set precision=fp32 or lower base_lr"
+        return (f"the {what} at step {step}, which was not taken; {cause}. Its pictures: {', '.join(names[:16])}{' …' * (len(names) > 16)}. "
+                "The weights of before are in the run's last.pth and best.pth")
+
+    @torch.no_grad()
+    def update_average(self) -> None:
+        """Towards the new weights, faster in the first steps, when the average has little to remember."""
+        decay = min(ema_decay, self.step / (self.step + 10))
+        for mean, new in zip(self.judged.state_dict().values(), self.model.state_dict().values()):
+            mean.lerp_(new, 1 - decay) if mean.is_floating_point() else mean.copy_(new)
+
+    def evaluate(self, run: Path) -> str:
+        """Judge, write down, draw, and keep the weights if they are the best so far; returns a line that says how it went."""
+        row = {"step": self.step, "images_seen": self.images_seen(), "seconds": round(self.seconds, 2), "learning_rate": self.rates[-1]}
+        row |= {f"{name}_{key}": value for name in ("train", "val") for key, value in evaluate(self.judged, self.splits[name], self.loss_of, self.place).items()}
+        self.history.append(row)
+        write_history(run, self.history)
+        draw_predictions(run / "predictions" / f"step_{self.step:06d}.png", self.judged, self.splits["val"], self.place)
+        if self.since_best() == 0:
+            utils.save_checkpoint(run / "best.pth", self.describe({key: row[key] for key in row if key.startswith("val_")}))
+            publish(run)
+        return f"step {self.step}: " + ", ".join(f"{key} {row[key]:.3f}" for key in ("train_loss", "val_loss", "train_mean_iou", "val_mean_iou"))
+
+    def since_best(self) -> int:
+        """Evaluations since the highest validation mean IoU; one that is not a number is the lowest."""
+        scores = [-1 if math.isnan(row["val_mean_iou"]) else row["val_mean_iou"] for row in self.history]
+        return len(scores) - 1 - scores.index(max(scores)) if scores else 0
+
+    def is_over(self) -> bool:
+        return self.step >= training_iterations or bool(patience) and self.since_best() >= patience
+
+    def describe(self, metrics: dict) -> dict:
+        """The checkpoint: all that inference needs to know."""
+        table = self.data.table
+        return {"format": 1, "model": self.arguments, "weights": {name: tensor.cpu() for name, tensor in self.judged.state_dict().items()},
+                "classes": [{"name": name, "color": list(color)} for name, color in zip(table.names, table.colors)],
+                "image_size": list(image_size), "scale": self.data.scale(), "step": self.step, "metrics": metrics, "constants": constants()}
+
+    def save(self, run: Path) -> None:
+        """last.pth: the checkpoint, and all else that the next step depends on."""
+        raw = {name: tensor.cpu() for name, tensor in self.model.state_dict().items()} if ema_decay else {}
+        state = {"weights": raw, "optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(), "history": self.history,
+                 "rates": self.rates, "skipped": self.skipped, "seconds": self.seconds, "training_seconds": self.training_seconds,
+                 "data": self.data.fingerprint()}
+        utils.save_checkpoint(run / "last.pth", {**self.describe({}), "resume": state})
+
+    def load(self, run: Path) -> None:
+        """Take up a run where its last.pth stands, if it is the same run."""
+        saved = utils.load_checkpoint(run / "last.pth")
+        state, then, now = saved["resume"], saved["constants"], constants()
+        free = FREE_TO_CHANGE | (set() if lr_schedule == "cosine" else {"training_iterations"})
+        changed = [f"{name} is {now[name]!r} and was {then.get(name)!r}" for name in now if name not in free and now[name] != then.get(name)]
+        if changed:
+            raise InputError(f"{run} can't go on otherwise than it began: {', '.join(changed)}; give it the same settings, or start a new run")
+        if state["data"] != self.data.fingerprint():
+            raise InputError(f"{run} can't go on: the pictures or masks of {dataset} have changed since; put them back, or start a new run")
+        self.judged.load_state_dict(saved["weights"])
+        self.model.load_state_dict(state["weights"] or saved["weights"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.step, self.history, self.rates, self.skipped = saved["step"], state["history"], state["rates"], state["skipped"]
+        self.seconds, self.training_seconds = state["seconds"], state["training_seconds"]
 
 
 @torch.no_grad()
@@ -205,14 +339,6 @@ def draw_predictions(path: Path, model: nn.Module, split: SegmentationDataset, p
     utils.save_picture(path, utils.sheet(rows, names, colors))
 
 
-def describe(model: nn.Module, arguments: dict, data: Data, step: int, metrics: dict) -> dict:
-    """The checkpoint: all that inference needs to know."""
-    constants = {name: list(value) if isinstance(value, tuple) else value for name, value in utils.settings_of(globals()).items()}
-    return {"format": 1, "model": arguments, "weights": {name: tensor.cpu() for name, tensor in model.state_dict().items()},
-            "classes": [{"name": name, "color": list(color)} for name, color in zip(data.table.names, data.table.colors)],
-            "image_size": list(image_size), "scale": data.scale(), "step": step, "metrics": metrics, "constants": constants}
-
-
 def write_history(run: Path, history: list[dict]) -> None:
     """history.csv and its curves."""
     text = io.StringIO()
@@ -221,6 +347,18 @@ def write_history(run: Path, history: list[dict]) -> None:
     table.writerows(history)
     utils.write_atomic(run / "history.csv", lambda file: file.write(text.getvalue().encode()))
     utils.draw_curves(run / "curves.png", history)
+
+
+def publish(run: Path) -> None:
+    """Make the run's best weights unet_model.pth; one there that neither this run nor any other holds is kept beside it."""
+    target, best = Path("unet_model.pth"), run / "best.pth"
+    if target.exists() and not any(filecmp.cmp(path, target, shallow=False) for path in (best, *Path("TrainingOutput").glob("*/best.pth"))):
+        earlier = utils.load_checkpoint(target)["constants"]
+        if earlier != constants() and not (earlier["run_dir"] and Path(earlier["run_dir"], "best.pth").exists()):
+            kept = target.with_name(f"unet_model-{datetime.fromtimestamp(target.stat().st_mtime):%Y%m%d-%H%M%S}.pth")
+            shutil.copy2(target, kept)
+            tqdm.write(f"{target} is of no run in TrainingOutput; it is kept as {kept}")
+    utils.write_atomic(target, lambda file: file.write(best.read_bytes()))
 
 
 @torch.no_grad()
@@ -235,84 +373,108 @@ def judge(model: nn.Module, split: SegmentationDataset, place: utils.Place, name
             logits = model(images)
         for one, row in zip(logits, rows):
             mask = torch.from_numpy(split.data.read_full_mask(row)).to(place.device)
-            matrix.update(F.interpolate(one[None], size=mask.shape, mode="bilinear").argmax(1)[0], mask)
+            preds = torch.cat([strip.argmax(1)[0] for strip in utils.upsampled(one[None], *mask.shape)])
+            matrix.update(preds, mask)
     return matrix
 
 
-def write_report(run: Path, model: nn.Module, splits: dict[str, SegmentationDataset], place: utils.Place, facts: dict) -> None:
-    """report.json, the confusion matrix of the last split, and the closing table."""
-    names, last = splits["train"].data.table.names, list(splits)[-1]
-    matrices = {name: judge(model, split, place, name) for name, split in splits.items()}
+def write_report(run: Path, training: Training) -> None:
+    """With the best weights: report.json, the confusion matrix of the last split, and the closing table."""
+    training.judged.load_state_dict(utils.load_checkpoint(run / "best.pth")["weights"])
+    publish(run)
+    names, last, place = training.data.table.names, list(training.splits)[-1], training.place
+    matrices = {name: judge(training.judged, split, place, name) for name, split in training.splits.items()}
     scores = {name: matrix.report(names) for name, matrix in matrices.items()}
     utils.draw_confusion(run / "confusion.png", matrices[last].counts, names)
-    text = json.dumps({**scores, **facts, "judged_on": last}, indent=1)
+    facts = {"seconds": round(training.seconds, 2), "images_per_second": round(training.speed(), 2), "parameters": count_parameters(training.model),
+             "device": str(place.device), "precision": place.precision, "judged_on": last}
+    text = json.dumps({**scores, **facts}, indent=1)
     utils.write_atomic(run / "report.json", lambda file: file.write(text.encode()))
     print(utils.format_report(scores))
+    predicted = matrices[last].counts.sum(dim=0).nonzero().flatten().tolist()
+    if len(predicted) == 1:
+        print(f"every pixel of {last} was taken for {names[predicted[0]]}: nothing else is learnt yet; train longer, or try class_weights=0.5")
 
 
-def main() -> None:
+def find_run() -> Path | None:
+    """The run that resume names, or None for a new one."""
+    if not resume:
+        return None
+    newest = sorted(Path("TrainingOutput").glob("*/last.pth"), key=lambda path: path.stat().st_mtime)
+    run = Path(resume) if resume != "true" else Path(run_dir) if run_dir else newest[-1].parent if newest else Path("TrainingOutput")
+    if not (run / "last.pth").exists():
+        raise InputError(f"resume is {resume!r}, but {run} holds no run that could go on (no last.pth); start one with resume=\"\"")
+    return run
+
+
+def make_run(name: str) -> Path:
+    """A new run's folder: run_dir, or one named after the data set and the time."""
+    run = Path(run_dir) if run_dir else Path("TrainingOutput") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    if any((run / name).exists() for name in ("last.pth", "best.pth", "history.csv", "report.json")):
+        raise InputError(f"run_dir {run} holds a run already; go on with it by resume={run}, name another, or move it away")
+    run.mkdir(parents=True, exist_ok=bool(run_dir))
+    return run
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Two runs in one folder would write over each other; the lock goes with the process, however it ends."""
+    path = run / ".lock"
+    with open(path, "w") as file:
+        try:
+            fcntl and fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(f"{run} is being written by another run; wait for its end, or name another run_dir") from error
+        yield
+    path.unlink(missing_ok=True)
+
+
+def learn(training: Training, run: Path) -> int:
+    """The loop: from where the run stands to its end, or to a signal, whose number it returns."""
+    batches = training_batches(training.stream, batch_size, training.images_seen(), num_workers)
+    bar = tqdm(total=training_iterations, initial=training.step, desc="training", unit="step", dynamic_ncols=True)
+    start = time.perf_counter() - training.seconds
+    with bar, signals_caught() as caught:
+        while not training.is_over() and not caught:
+            loss_value = training.take_step(batches)
+            skipped = f", {training.skipped} skipped" if training.skipped else ""
+            bar.set_postfix_str(f"loss {loss_value:.3f}, lr {training.rates[-1]:.1e}, {training.speed():.1f} images/s{skipped}", refresh=False)
+            bar.update()
+            training.seconds = time.perf_counter() - start
+            if training.step % eval_interval == 0 or training.step == training_iterations:
+                bar.write(training.evaluate(run))
+            if training.step % save_model_interval == 0 or training.is_over() or caught:
+                training.save(run)
+    return caught[0] if caught else 0
+
+
+def main() -> int:
     check_settings()
+    run = find_run()
     place = utils.Place(device, precision)
     data = prepare(dataset, data_dir, image_size, cache, seed)
     print(report(data))
-    splits = {name: SegmentationDataset(data, name) for name in data.splits}
-    stream = SegmentationDataset(data, "train", make_augment(image_size, augment), seed)
-    batches = training_batches(stream, batch_size, num_workers=num_workers)
-
-    torch.manual_seed(seed)
-    arguments = model_arguments(len(data.table.names))
-    model = build_model(**arguments).to(place.device, memory_format=torch.channels_last)
-    loss_of = make_train_loss(data, place)
-    fast_model = torch.compile(model) if compile_model and can_compile(place) else model
-    optimizer = torch.optim.AdamW(model.parameters(), lr=base_lr, weight_decay=weight_decay, fused=True)  # one kernel for all weights
-    scaler = torch.amp.GradScaler(place.device.type, enabled=place.dtype == torch.float16)
-
-    run = make_run(data.name)
-    epochs = training_iterations * accum_steps * batch_size / len(stream)
-    print(f"{count_parameters(model):,} parameters on {place}; {training_iterations} steps are {epochs:.1f} epochs; the run's files are in {run}")
-    history: list[dict] = []
-    utils.draw_learning_rate(run / "learning_rate.png", [rate_at(step, history) for step in range(1, training_iterations + 1)])
-    rates: list[float] = []
-    start, training_seconds = time.perf_counter(), 0.0
-    bar = tqdm(range(1, training_iterations + 1), "training", unit="step", dynamic_ncols=True)
-    for step in bar:
-        rates.append(rate_at(step, history))
-        began = time.perf_counter()
-        loss_value = train_step(fast_model, batches, loss_of, optimizer, scaler, place, step, rates[-1])
-        training_seconds += time.perf_counter() - began
-        images_seen = step * accum_steps * batch_size
-        speed = images_seen / training_seconds
-        bar.set_postfix_str(f"loss {loss_value:.3f}, lr {rates[-1]:.1e}, {speed:.1f} images/s", refresh=False)
-
-        is_last = step == training_iterations
-        if step % eval_interval == 0 or is_last:
-            row = {"step": step, "images_seen": images_seen, "seconds": round(time.perf_counter() - start, 2), "learning_rate": rates[-1]}
-            row |= {f"{name}_{key}": value for name in ("train", "val") for key, value in evaluate(model, splits[name], loss_of, place).items()}
-            history.append(row)
-            write_history(run, history)
-            bar.write(f"step {step}: " + ", ".join(f"{key} {row[key]:.3f}" for key in ("train_loss", "val_loss", "train_mean_iou", "val_mean_iou")))
-            draw_predictions(run / "predictions" / f"step_{step:06d}.png", model, splits["val"], place)
-            since_best = len(history) - 1 - best_evaluation(history)
-            if since_best == 0:
-                best = describe(model, arguments, data, step, {key: row[key] for key in row if key.startswith("val_")})
-                utils.save_checkpoint(run / "best.pth", best)
-                utils.save_checkpoint(Path("unet_model.pth"), best)
-            if patience and since_best >= patience:
-                bar.write(f"no better validation mean IoU in {patience} evaluations: the run ends here (patience)")
-                is_last = True
-        if step % save_model_interval == 0 or is_last:
-            state = {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict(), "history": history}
-            utils.save_checkpoint(run / "last.pth", {**describe(model, arguments, data, step, {}), "resume": state})
-        if is_last:
-            break
-
-    bar.close()
-    utils.draw_learning_rate(run / "learning_rate.png", rates)
-    model.load_state_dict(utils.load_checkpoint(run / "best.pth")["weights"])
-    facts = {"seconds": round(time.perf_counter() - start, 2), "images_per_second": round(speed, 2),
-             "parameters": count_parameters(model), "device": str(place.device), "precision": place.precision}
-    write_report(run, model, splits, place, facts)
+    with memory_explained(place):
+        training = Training(data, place)
+        run, is_new = run or make_run(data.name), not run
+        with locked(run):
+            if is_new:
+                training.save(run)  # from here on the run can be taken up
+            else:
+                training.load(run)
+            epochs = training_iterations * accum_steps * batch_size / len(training.stream)
+            print(f"{count_parameters(training.model):,} parameters on {place}; {training_iterations} steps are {epochs:.1f} epochs; "
+                  f"the run's files are in {run}" + f"; it goes on after step {training.step}" * (not is_new))
+            planned = [rate_at(step, training.history) for step in range(training.step + 1, training_iterations + 1)]
+            utils.draw_learning_rate(run / "learning_rate.png", training.rates + planned)
+            if number := learn(training, run):
+                arguments = [argument for argument in sys.argv[1:] if not argument.startswith("resume=")]
+                print(f"stopped after step {training.step}; to go on: python train.py {shlex.join([*arguments, f'resume={run}'])}")
+                return 128 + number
+            utils.draw_learning_rate(run / "learning_rate.png", training.rates)
+            write_report(run, training)
     print(f"weights: unet_model.pth, the best by validation; pictures, curves and report: {run}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -6,11 +6,13 @@ give the same gradient, however unevenly the ignored pixels lie.
 """
 import ast
 import difflib
+import io
 import math
 import os
 import runpy
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -75,6 +77,8 @@ def run_script(module: dict, main: Callable[[], int | None]) -> None:
         sys.exit(main())
     except InputError as problem:
         sys.exit(str(problem))
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 # ---- the machine ----
@@ -229,6 +233,18 @@ def count_plateaus(losses: Sequence[float], patience: int) -> int:
 
 # ---- metrics ----
 
+def upsampled(logits: torch.Tensor, height: int, width: int) -> Iterator[torch.Tensor]:
+    """Logits (1, K, h, w) at (height, width), bilinear as F.interpolate does it, in strips of rows that fit into memory."""
+    rows = max(1, 2 ** 24 // (width * logits.shape[1]))
+    for top in range(0, height, rows):
+        place = (torch.arange(top, min(top + rows, height), device=logits.device) + .5) * (logits.shape[2] / height) - .5
+        place = place.clamp(0, logits.shape[2] - 1)
+        above = place.long()
+        share = (place - above).view(-1, 1)
+        strip = torch.lerp(logits[:, :, above], logits[:, :, (above + 1).clamp(max=logits.shape[2] - 1)], share)
+        yield F.interpolate(strip, size=(len(place), width), mode="bilinear")
+
+
 class ConfusionMatrix:
     """Counts of pixels, row = true class, column = predicted; all scores come from the one matrix over a whole split."""
 
@@ -290,20 +306,26 @@ def format_report(report: dict[str, dict]) -> str:
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let write fill a file beside path, then put it in path's place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(aside, "wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
+    except OSError as error:
+        raise InputError(f"{path} can't be written ({error.strerror}); what was there before is as it was. "
+                         "Make room, or give leave to write, and start again") from error
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
 
 
 def save_checkpoint(path: Path, checkpoint: dict) -> None:
-    write_atomic(path, lambda file: torch.save(checkpoint, file))
+    memory = io.BytesIO()  # first into memory: told of a full disk, torch.save says nothing that a user understands
+    torch.save(checkpoint, memory)
+    write_atomic(path, lambda file: file.write(memory.getbuffer()))
 
 
 def load_checkpoint(path: Path) -> dict:
@@ -312,7 +334,7 @@ def load_checkpoint(path: Path) -> dict:
         raise InputError(f"checkpoint {path} is not there; `python train.py` makes one")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        if checkpoint["format"] != 1:
+        if checkpoint["format"] != 1 or not {"model", "weights", "classes", "image_size"} <= checkpoint.keys():
             raise ValueError(f"format {checkpoint['format']}")
     except Exception as error:  # torch.load raises a dozen kinds for a file that is torn, foreign or hostile
         raise InputError(f"{path} is not a checkpoint of this project ({type(error).__name__}); expected one that train.py wrote") from error

@@ -11,6 +11,7 @@ Picture i depends on nothing but i, so with the same versions of NumPy and OpenC
 import csv
 import math
 import shutil
+import tempfile
 from functools import partial
 from multiprocessing import Pool
 from pathlib import Path
@@ -473,19 +474,24 @@ def draw_pair(index: int, folder: Path) -> None:
 
 def make_streets(folder: Path) -> None:
     """Fill folder with images/, masks/ and classes.csv; it appears whole or not at all."""
-    unfinished = folder.with_name(folder.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    for name in ("images", "masks"):
-        (unfinished / name).mkdir(parents=True)
-    with open(unfinished / "classes.csv", "w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["id", "name", "red", "green", "blue"])
-        table.writerows([i, name, *colour] for i, (name, colour) in enumerate(CLASSES))
-    with Pool() as pool:
-        drawn = pool.imap_unordered(partial(draw_pair, folder=unfinished), range(PICTURES), chunksize=4)
-        for _ in tqdm(drawn, "drawing Streets", PICTURES, unit="picture"):
-            pass
-    unfinished.rename(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".unfinished-"))
+    unfinished = aside / folder.name
+    try:
+        for name in ("images", "masks"):
+            (unfinished / name).mkdir(parents=True)
+        with open(unfinished / "classes.csv", "w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["id", "name", "red", "green", "blue"])
+            table.writerows([i, name, *colour] for i, (name, colour) in enumerate(CLASSES))
+        with Pool() as pool:
+            drawn = pool.imap_unordered(partial(draw_pair, folder=unfinished), range(PICTURES), chunksize=4)
+            for _ in tqdm(drawn, "drawing Streets", PICTURES, unit="picture"):
+                pass
+        if not folder.exists():  # another run may have drawn them at the same time
+            unfinished.rename(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 if __name__ == "__main__":

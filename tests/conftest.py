@@ -15,6 +15,7 @@ with warnings.catch_warnings():  # what other packages warn of while they are im
 
 import dataset
 import train
+import utils
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = dict(data_dir="Dataset", image_size=(16, 16), features=(4, 8), batch_size=2, training_iterations=4, warmup_steps=1, eval_interval=2,
@@ -58,13 +59,25 @@ def project(tmp_path):
 
 
 @pytest.fixture
+def make_training(tmp_path, monkeypatch):
+    """A train.Training with these constants, on squares, that has not taken a step."""
+    def make(**constants) -> train.Training:
+        data_set = draw_squares(tmp_path / "squares", 6)
+        for name, value in {**TINY, **constants, "dataset": str(data_set)}.items():
+            monkeypatch.setattr(train, name, value)
+        return train.Training(dataset.prepare(str(data_set), "", train.image_size), utils.Place("cpu", "fp32"))
+    return make
+
+
+@pytest.fixture
 def run_train(tmp_path, monkeypatch):
     """Run train.main() in an empty folder with these constants; returns that folder."""
     monkeypatch.chdir(tmp_path)
+    defaults = utils.settings_of(vars(train))
 
     def run(**constants) -> Path:
-        for name, value in {**TINY, **constants}.items():
+        for name, value in {**defaults, **TINY, **constants}.items():
             monkeypatch.setattr(train, name, value)
-        train.main()
+        run.status = train.main()
         return tmp_path
     return run

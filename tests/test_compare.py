@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 import compare
+import inference
 import train
 import uncertainty
 import utils
@@ -61,6 +62,8 @@ def test_an_uncertain_pixel_is_wrong_more_often_than_a_certain_one(run_train, tm
               base_lr=1e-2, batch_size=4, lr_schedule="cosine")
     monkeypatch.setattr(uncertainty, "checkpoint", "unet_model.pth")
     monkeypatch.setattr(uncertainty, "passes", 8)
+    for name in ("checkpoint", "uncertainty_passes"):  # the script sets them; put back afterwards
+        monkeypatch.setattr(inference, name, getattr(inference, name))
     wrong, (total, epistemic), split = uncertainty.collect(utils.load_checkpoint(tmp_path / "unet_model.pth"))
     assert split == "test" and len(wrong) == len(total) == 4 * 32 * 32 and wrong.any()
     half, whole = uncertainty.error_of_kept(wrong, total, np.array([.5, 1]))

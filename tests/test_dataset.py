@@ -92,6 +92,34 @@ def test_masks_shrink_from_pixel_centres_and_never_mix():
     assert set(np.unique(dataset.resize_mask(mask, (5, 4)))) == {0, 3, 9, 200}
 
 
+def test_row_21_long_thin_animated_and_linked_pictures_are_read(tmp_path):
+    Image.fromarray(np.full((1, 20000, 3), 7, np.uint8)).save(tmp_path / "thin.png")
+    assert read_image(tmp_path / "thin.png").shape == (1, 20000, 3)
+    frames = [Image.fromarray(COLORS), Image.fromarray(255 - COLORS)]
+    frames[0].save(tmp_path / "moving.webp", save_all=True, append_images=frames[1:], lossless=True)
+    assert np.array_equal(read_image(tmp_path / "moving.webp"), COLORS)
+    (tmp_path / "link.png").symlink_to(tmp_path / "thin.png")
+    assert read_image(tmp_path / "link.png").shape == (1, 20000, 3)
+
+
+def test_row_21_a_picture_past_the_limit_and_a_folder_named_like_one_are_refused(tmp_path, monkeypatch):
+    Image.fromarray(COLORS).save(tmp_path / "big.png")
+    monkeypatch.setattr(dataset, "PIXEL_LIMIT", 41)
+    with pytest.raises(InputError, match="big.png has 7×6 pixels, more than 41; cut it"):
+        read_image(tmp_path / "big.png")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(InputError, match="folder.png can't be read"):
+        read_image(tmp_path / "folder.png")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="needs a user whom files can be closed to")
+def test_row_21_a_picture_without_permission_is_refused(tmp_path):
+    Image.fromarray(COLORS).save(tmp_path / "closed.png")
+    (tmp_path / "closed.png").chmod(0)
+    with pytest.raises(InputError, match="closed.png can't be read"):
+        read_image(tmp_path / "closed.png")
+
+
 # ---- a folder of one's own ----
 
 def test_row_20_pairs_go_by_name_and_all_orphans_and_duplicates_are_listed_at_once(tmp_path):
@@ -243,6 +271,49 @@ def test_the_cache_equals_reading_and_follows_changed_files(tmp_path):
     assert not np.array_equal(fresh.read(0)[0], cached.read(0)[0]) or fresh.cache != cached.cache
     assert np.array_equal(fresh.read(0)[0], prepare(str(folder), "", (16, 16), cache=False).read(0)[0])
     assert len(list(dataset.CACHE.glob("own-16x16-kept-*"))) == 1  # the outdated one is gone
+
+
+@pytest.mark.parametrize("name, damage", [("images", "cut"), ("masks", "gone"), ("sizes", "cut"), ("pixels", "empty"), ("digests", "gone")])
+def test_a_damaged_cache_is_made_anew(tmp_path, name, damage):
+    folder = draw_squares(tmp_path / "own", 4)
+    first = prepare(str(folder), "", (16, 16))
+    file, whole = first.cache / f"{name}.npy", (first.cache / f"{name}.npy").read_bytes()
+    dataset.open_array.cache_clear()
+    file.unlink() if damage == "gone" else file.write_bytes(whole[:len(whole) // 2] if damage == "cut" else b"")
+    second = prepare(str(folder), "", (16, 16))
+    assert file.read_bytes() == whole and second.fingerprint() == first.fingerprint()
+
+
+def test_a_disk_without_room_for_the_cache_ends_in_a_sentence_and_leaves_nothing(tmp_path, monkeypatch):
+    folder = draw_squares(tmp_path / "own", 4)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(InputError, match="cache can't be written .No space left on device.; make room"):
+        prepare(str(folder), "", (16, 16))
+    assert not list(dataset.CACHE.iterdir())
+
+
+def test_what_a_killed_process_left_is_swept_a_day_later_and_not_before(tmp_path):
+    folder = draw_squares(tmp_path / "own", 4)
+    for name in (".unfinished-old", ".unfinished-new"):
+        (dataset.CACHE / name).mkdir(parents=True)
+    os.utime(dataset.CACHE / ".unfinished-old", (1e9, 1e9))
+    prepare(str(folder), "", (16, 16))
+    assert {path.name for path in dataset.CACHE.glob(".*")} == {".unfinished-new"}
+
+
+def test_a_split_without_any_class_is_said(tmp_path):
+    folder = draw_squares(tmp_path / "own", 6)
+    for split, numbers in (("train", range(4)), ("val", range(4, 6))):
+        for name in ("images", "masks"):
+            (folder / name / split).mkdir()
+            for i in numbers:
+                (folder / name / f"p{i}.png").rename(folder / name / split / f"p{i}.png")
+    for path in (folder / "masks" / "val").iterdir():
+        Image.fromarray(np.full((16, 16), IGNORE, np.uint8)).save(path)
+    assert "val has no pixel with a class: its scores stay empty" in dataset.report(prepare(str(folder), "", (16, 16)))
 
 
 def test_unchanged_files_are_not_read_again(tmp_path, monkeypatch):
@@ -461,6 +532,25 @@ def test_colour_alone_does_not_give_the_class_away():
     print(f"colour alone: mean IoU {iou.mean():.2f}")
     assert .1 < iou.mean() < .40
     assert iou[[make_streets.POLE, make_streets.SIGN, make_streets.PERSON]].max() < .35
+
+
+def test_two_runs_that_draw_streets_at_once_both_get_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(make_streets, "PICTURES", 2)
+    draw = make_streets.tqdm
+
+    def draw_twice(drawn, *rest, **options):
+        monkeypatch.setattr(make_streets, "tqdm", draw)
+        make_streets.make_streets(tmp_path / "streets")  # the other run, which is quicker
+        return draw(drawn, *rest, **options)
+    monkeypatch.setattr(make_streets, "tqdm", draw_twice)
+    make_streets.make_streets(tmp_path / "streets")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["streets"] and len(list((tmp_path / "streets" / "masks").iterdir())) == 2
+
+
+def test_a_missing_dataset_folder_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "Dataset", None)
+    with pytest.raises(InputError, match="make_streets.py is not there"):
+        dataset.open_source("streets", str(tmp_path)).table()
 
 
 def test_drawing_streets_appears_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -159,3 +159,22 @@ def test_uncertainty_without_dropout_is_refused_with_the_cure(place, monkeypatch
     monkeypatch.setattr(inference, "uncertainty_passes", 5)
     with pytest.raises(inference.InputError, match="trained without dropout"):
         inference.main()
+
+
+def test_row_17_weights_that_do_not_fit_their_net_are_refused(place):
+    saved = utils.load_checkpoint(Path("unet_model.pth"))
+    saved["model"]["features"] = [8, 8]
+    utils.save_checkpoint(Path("unet_model.pth"), saved)
+    save(place, "a.png")
+    with pytest.raises(inference.InputError, match="unet_model.pth does not fit the net that it describes"):
+        inference.main()
+
+
+def test_a_full_or_closed_output_folder_ends_in_a_sentence(place, monkeypatch):
+    save(place, "a.png")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(inference.InputError, match="a.png can't be written .No space left on device.; what was there before is as it was"):
+        inference.main()

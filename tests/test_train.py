@@ -98,31 +98,23 @@ def test_system_as_schedule_stands_in_history(run_train, tmp_path):
     assert rates[100] == 1e-3 and rates[200] == pytest.approx(5.53e-4, abs=5e-7) and rates[510] == 1e-4 and rates[500] > 1e-4
 
 
-def test_row_27_four_batches_of_two_give_the_gradient_of_one_batch_of_eight(monkeypatch):
+def test_row_27_four_batches_of_two_give_the_gradient_of_one_batch_of_eight(make_training, monkeypatch):
     """Without batch norm, with ignored areas of uneven size and one picture all ignored."""
-    torch.manual_seed(0)
-    model = UNet(4, features=(4, 8))
-    for part in model.modules():
-        if isinstance(part, torch.nn.Sequential):
-            part[1], part[4] = torch.nn.Identity(), torch.nn.Identity()
-    images, masks = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8), torch.randint(0, 4, (8, 16, 16), dtype=torch.uint8)
+    images, masks = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8), torch.randint(0, 3, (8, 16, 16), dtype=torch.uint8)
     for i in range(8):
         masks[i, :2 * i] = IGNORE
     masks[3] = IGNORE
-    monkeypatch.setattr(train, "grad_clip", 1e9)
-    place, gradients, losses = utils.Place("cpu", "fp32"), [], []
-
-    class Keep(torch.optim.SGD):
-        """Keeps the gradients and takes no step."""
-        def step(self):
-            gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    gradients, losses = [], []
     for size in (8, 2):
-        monkeypatch.setattr(train, "accum_steps", 8 // size)
-        batches = zip(images.split(size), masks.split(size))
-        scaler = torch.amp.GradScaler("cpu", enabled=False)
-        losses.append(train.train_step(model, batches, utils.make_loss("ce+dice"), Keep(model.parameters()), scaler, place, 1, .1))
+        training = make_training(features=(4, 8), loss="ce+dice", accum_steps=8 // size, grad_clip=0.0)
+        for part in training.model.modules():
+            if isinstance(part, torch.nn.Sequential):
+                part[1], part[4] = torch.nn.Identity(), torch.nn.Identity()
+        monkeypatch.setattr(training.optimizer, "step", lambda training=training: gradients.append(
+            [parameter.grad.clone() for parameter in training.model.parameters() if parameter.grad is not None]))
+        losses.append(training.take_step(zip(images.split(size), masks.split(size))))
     assert losses[0] == pytest.approx(losses[1])
-    for whole, parts in zip(*gradients):
+    for whole, parts in zip(*gradients, strict=True):
         assert torch.allclose(whole, parts, atol=1e-5 * whole.abs().max().item() + 1e-8)
 
 
@@ -176,16 +168,78 @@ def test_options_train_and_the_checkpoint_builds_the_same_net(run_train, tmp_pat
     build_model(**saved["model"]).load_state_dict(saved["weights"])
 
 
-def test_deep_supervision_trains_every_output_against_the_same_masks(monkeypatch):
-    torch.manual_seed(0)
-    model = build_model("unet++", num_classes=3, features=(4, 8), deep_supervision=True)
+def test_deep_supervision_trains_every_output_against_the_same_masks(make_training):
+    training = make_training(architecture="unet++", deep_supervision=True, loss="ce+dice")
     images, masks = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8), torch.randint(0, 3, (2, 8, 8), dtype=torch.uint8)
-    monkeypatch.setattr(train, "accum_steps", 1)
-    scaler = torch.amp.GradScaler("cpu", enabled=False)
-    loss_of = utils.make_loss("ce+dice")
-    expected = [loss_of(logits, masks.long()).item() for logits in model.train()(images).chunk(2)]
-    taken = train.train_step(model, iter([(images, masks)]), loss_of, torch.optim.SGD(model.parameters(), .1), scaler, utils.Place("cpu", "fp32"), 1, .1)
-    assert taken == pytest.approx(sum(expected) / 2, rel=1e-5)
+    expected = [training.loss_of(logits, masks.long()).item() for logits in training.model.train()(images).chunk(2)]
+    assert training.take_step(iter([(images, masks)])) == pytest.approx(sum(expected) / 2, rel=1e-5)
+
+
+def test_averaged_weights_are_the_ones_judged_and_kept(make_training):
+    training = make_training(ema_decay=.5)
+    expected = {name: tensor.clone() for name, tensor in training.model.state_dict().items()}
+    for step in range(1, 4):
+        training.take_step(iter([(torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8), torch.zeros(2, 8, 8, dtype=torch.uint8))]))
+        decay = min(.5, step / (step + 10))
+        for name, new in training.model.state_dict().items():
+            expected[name] = decay * expected[name] + (1 - decay) * new if new.is_floating_point() else new
+    kept = training.describe({})["weights"]
+    for name, tensor in expected.items():
+        assert torch.allclose(kept[name], tensor, atol=1e-6), name
+    assert not torch.equal(kept["head.weight"], training.model.head.weight)
+
+
+def test_row_22_too_little_memory_ends_in_one_sentence_with_the_settings_to_lower(run_train, tmp_path, monkeypatch):
+    draw_squares(tmp_path / "own", 6)
+
+    def no_memory(*_):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+    monkeypatch.setattr(train.Training, "take_step", no_memory)
+    with pytest.raises(InputError, match="out of memory on cpu in fp32 with batch_size 2.*try batch_size=1 with accum_steps=2"):
+        run_train(dataset="own", run_dir="run")
+    monkeypatch.setattr(train.Training, "take_step", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # anything else is a fault of ours and says where it is
+        run_train(dataset="own", run_dir="other")
+
+
+def test_row_6_a_run_that_predicts_one_class_is_told_so(run_train, tmp_path, monkeypatch, capsys):
+    draw_squares(tmp_path / "own", 6)
+
+    def biased(**arguments):
+        model = build_model(**arguments)
+        model.head.bias.data[0] = 100
+        return model
+    run_train(dataset="own", run_dir="first", training_iterations=1)
+    assert "nothing else is learnt yet" not in capsys.readouterr().out
+    monkeypatch.setattr(train, "build_model", biased)
+    run_train(dataset="own", run_dir="run", training_iterations=1)
+    assert "every pixel of test was taken for ground: nothing else is learnt yet" in capsys.readouterr().out
+
+
+def test_row_31_compiled_weights_are_saved_with_plain_keys(run_train, tmp_path, monkeypatch):
+    class Compiled(torch.nn.Module):
+        """As torch.compile does: the net under another name."""
+        def __init__(self, model):
+            super().__init__()
+            self._orig_mod = model
+
+        def forward(self, images):
+            return self._orig_mod(images)
+    draw_squares(tmp_path / "own", 6)
+    monkeypatch.setattr(train, "can_compile", lambda place: True)
+    monkeypatch.setattr(torch, "compile", Compiled)
+    run_train(dataset="own", run_dir="run")
+    assert all("_orig_mod" not in name for name in utils.load_checkpoint(tmp_path / "unet_model.pth")["weights"])
+
+
+def test_row_30_requirements_are_bounded_and_opencv_is_the_headless_one():
+    lines = (ROOT / "requirements.txt").read_text().split()
+    assert [line for line in lines if "opencv" in line] == [line for line in lines if line.startswith("opencv-python-headless>=")]
+    assert all(">=" in line and "<" in line for line in lines)
+
+
+def test_row_32_warnings_are_errors_here(request):
+    assert "error" in request.config.getini("filterwarnings")
 
 
 def test_the_scores_name_the_last_split_that_has_masks(run_train, tmp_path):
@@ -199,7 +253,7 @@ def test_a_run_dir_that_holds_a_run_is_refused(run_train, tmp_path):
     draw_squares(tmp_path / "own", 4)
     run_train(dataset="own", run_dir="run")
     before = (tmp_path / "run" / "last.pth").read_bytes()
-    with pytest.raises(InputError, match="run holds a run already"):
+    with pytest.raises(InputError, match="run holds a run already; go on with it by resume=run"):
         run_train(dataset="own", run_dir="run")
     assert (tmp_path / "run" / "last.pth").read_bytes() == before
 
@@ -236,28 +290,52 @@ def test_training_with_spawned_workers_works_as_on_windows_and_macos(project):
     assert (project / "run" / "report.json").exists() and len(list((project / "Dataset" / "streets" / "masks").iterdir())) == 8
 
 
-def test_row_14_dropout_follows_from_the_step_alone(monkeypatch):
-    monkeypatch.setattr(train, "accum_steps", 1)
+def test_row_14_dropout_follows_from_the_step_alone(make_training):
     losses = []
     for stray_draws, step in ((0, 5), (3, 5), (0, 6)):
-        torch.manual_seed(0)
-        model = UNet(3, features=(4,), dropout=.5)
+        training = make_training(dropout=.5)
+        training.step = step
         torch.rand(stray_draws)
-        batches = iter([(torch.full((2, 3, 8, 8), 90, dtype=torch.uint8), torch.ones(2, 8, 8, dtype=torch.uint8))])
-        optimizer, scaler = torch.optim.AdamW(model.parameters()), torch.amp.GradScaler("cpu", enabled=False)
-        losses.append(train.train_step(model, batches, utils.make_loss("ce"), optimizer, scaler, utils.Place("cpu", "fp32"), step, .1))
+        losses.append(training.take_step(iter([(torch.full((2, 3, 8, 8), 90, dtype=torch.uint8), torch.ones(2, 8, 8, dtype=torch.uint8))])))
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_row_12_a_loss_that_is_not_a_number_stops_the_run_before_the_weights_change(monkeypatch):
-    model = UNet(3, features=(4,))
-    before = {name: tensor.clone() for name, tensor in model.named_parameters()}
-    batches = iter([(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.zeros(2, 8, 8, dtype=torch.uint8))])
-    optimizer, scaler = torch.optim.AdamW(model.parameters()), torch.amp.GradScaler("cpu", enabled=False)
-    monkeypatch.setattr(train, "accum_steps", 1)
-    with pytest.raises(InputError, match="the loss is nan at step 7"):
-        train.train_step(model, batches, lambda logits, masks: logits.sum() * math.nan, optimizer, scaler, utils.Place("cpu", "fp32"), 7, .1)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in model.named_parameters())
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_row_12_what_is_not_a_number_stops_the_run_before_the_weights_change_and_names_the_files(run_train, tmp_path, monkeypatch, what):
+    draw_squares(tmp_path / "own", 8)
+    made, calls = utils.make_loss, []
+
+    def make_loss(*given):
+        def loss(logits, masks):
+            value = made(*given)(logits, masks)
+            if torch.is_grad_enabled():
+                calls.append(value)
+            if len(calls) == 3 and torch.is_grad_enabled():
+                value = value * math.nan if what == "loss" else value + (logits * 0).sum().sqrt()  # the root's slope at 0 is infinite
+            return value
+        return loss
+    monkeypatch.setattr(utils, "make_loss", make_loss)
+    with pytest.raises(InputError) as caught:
+        run_train(dataset="own", run_dir="run", save_model_interval=1, grad_clip=1.0 if what == "loss" else 0.0)
+    message = str(caught.value)
+    assert ("loss is nan at step 3" if what == "loss" else "gradient's length is nan at step 3") in message and "lower base_lr" in message
+    data = train.prepare("own", "Dataset", (16, 16))
+    stream = train.SegmentationDataset(data, "train", train.make_augment((16, 16), ""), 0)
+    for position in (4, 5):
+        assert data.pairs[stream.row(position)].image.name in message
+    saved = utils.load_checkpoint(tmp_path / "run" / "last.pth")
+    assert saved["step"] == 2 and all(tensor.isfinite().all() for tensor in saved["weights"].values())
+
+
+def test_row_12_steps_that_the_fp16_scaler_leaves_out_are_counted_and_no_error(make_training, monkeypatch):
+    training = make_training()
+    training.scaler = torch.amp.GradScaler("cpu", init_scale=2.0 ** 127)
+    training.loss_of = lambda logits, masks: logits.square().mean() * 1e6  # so large that the scaled gradient overflows
+    before = {name: tensor.clone() for name, tensor in training.model.named_parameters()}
+    images, masks = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8), torch.zeros(2, 8, 8, dtype=torch.uint8)
+    training.take_step(iter([(images, masks)]))
+    assert training.skipped == 1 and training.scaler.get_scale() == 2.0 ** 126
+    assert all(torch.equal(tensor, before[name]) for name, tensor in training.model.named_parameters())
 
 
 def test_bf16_is_chosen_only_where_the_chip_multiplies_in_it(monkeypatch):

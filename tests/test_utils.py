@@ -216,6 +216,35 @@ def test_scores_worked_by_hand_and_row_8_absent_classes_stay_outside_the_mean():
     assert len({line.find(cell) + len(cell) for line, cell in ((lines[1], ".7500"), (lines[4], ".5000"), (lines[7], " -"))}) == 1
 
 
+def test_row_7_the_report_shows_classes_beside_what_the_commonest_would_get():
+    matrix = ConfusionMatrix(2)
+    matrix.update(torch.zeros(100, dtype=torch.int64), torch.arange(100) // 90)
+    text = utils.format_report({"val": matrix.report(["road", "pole"])})
+    assert matrix.report(["road", "pole"])["pixel_accuracy"] == .9 == matrix.report(["road", "pole"])["baseline"]["pixel_accuracy"]
+    assert "IoU pole" in text and "0.0000" in text and "always the commonest class:" in text and "10.0%" in text
+
+
+def test_row_8_masks_without_any_class_give_dashes_not_numbers():
+    matrix = ConfusionMatrix(2)
+    matrix.update(torch.zeros(4, dtype=torch.int64), torch.full((4,), IGNORE))
+    report = matrix.report(["a", "b"])
+    assert report["mean_iou"] is None and report["pixel_accuracy"] is None and "nan" not in utils.format_report({"val": report}).lower()
+
+
+@pytest.mark.parametrize("height, width", [(1, 1), (50, 33), (7, 200), (300, 5)])
+def test_logits_enlarged_strip_by_strip_equal_torchs(height, width, monkeypatch):
+    logits = torch.randn(1, 4, 16, 24)
+    strips = list(utils.upsampled(logits, height, width))
+    assert torch.allclose(torch.cat(strips, 2), F.interpolate(logits, size=(height, width), mode="bilinear"), atol=1e-5)
+
+
+def test_big_logits_come_in_more_than_one_strip():
+    logits = torch.randn(1, 9, 8, 8)
+    strips = list(utils.upsampled(logits, 3000, 1000))
+    assert len(strips) > 1
+    assert torch.allclose(torch.cat(strips, 2), F.interpolate(logits, size=(3000, 1000), mode="bilinear"), atol=1e-4)
+
+
 def test_row_8_metrics_do_not_change_with_batch_size():
     logits, masks = random_case(batch=8)
     preds, results = logits.argmax(1), []
@@ -279,7 +308,7 @@ def test_row_16_a_checkpoint_that_would_run_code_is_refused(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"no checkpoint at all", None])
 def test_row_15_a_torn_or_foreign_checkpoint_is_refused(tmp_path, content):
     path = tmp_path / "x.pth"
-    utils.save_checkpoint(path, {"format": 1, "weights": {"a": torch.zeros(1000)}})
+    utils.save_checkpoint(path, {"format": 1, "model": {}, "classes": [], "image_size": [8, 8], "weights": {"a": torch.zeros(1000)}})
     assert utils.load_checkpoint(path)["format"] == 1
     path.write_bytes(path.read_bytes()[:2000] if content is None else content)
     with pytest.raises(InputError, match="not a checkpoint of this project"):
@@ -293,7 +322,7 @@ def test_row_15_a_failed_write_leaves_the_previous_file(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")
     monkeypatch.setattr(utils.os, "fsync", full)
-    with pytest.raises(OSError):
+    with pytest.raises(InputError, match="x.pth can't be written .No space left on device.; what was there before is as it was"):
         utils.write_atomic(path, lambda file: file.write(b"new"))
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
