@@ -10,10 +10,9 @@ has not learnt it, more pictures would help), the total less the mean of their e
 
     python inference.py [name=value …]
 """
-import csv
-import io
 import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +27,12 @@ checkpoint = "unet_model.pth"  # what train.py wrote; an earlier run's is Traini
 input_dir = "InferenceOutput/TestImages"
 output_dir = "InferenceOutput/TestPredictions"
 overlay = True  # also the picture under its classes' colours
+tile = False  # True: pictures larger than those trained on are not shrunk to their size but cut into tiles, at the scale that was trained
 uncertainty_passes = 0  # predictions with dropout alive, 20 for instance; 0 = one without. For nets trained with dropout
 device = "auto"  # auto, cpu, cuda, cuda:1, mps
 precision = "auto"  # auto, fp32, bf16, fp16
+
+TILE = 512  # side of a tile's core, in the net's pixels
 
 
 def load_model(saved: dict, place: utils.Place) -> torch.nn.Module:
@@ -64,26 +66,47 @@ def name_outputs(files: list[Path]) -> dict[Path, str]:
     return names
 
 
+def logit_strips(model: torch.nn.Module, small: np.ndarray, place: utils.Place) -> Iterator[tuple[int, list[torch.Tensor]]]:
+    """The net's logits of a picture (h, w, 3), strip by strip: the first row, and the strip (1, K, rows, w) once for each pass.
+
+    Tiles start at multiples of what the net divides by, and reach over their cores by more than a pixel of the logits sees, so that the cores
+    are what the whole picture would give. A strip's last row is the next one's first.
+    """
+    height, width = small.shape[:2]
+    multiple = 2 ** len(model.downs)
+    core, context = (TILE // multiple * multiple or multiple, 8 * multiple) if tile else (max(height, width), 0)
+    for top in range(0, max(1, height - 1), core):
+        bottom, y = min(height, top + core + 1), max(0, top - context)
+        passes: list[list[torch.Tensor]] = [[] for _ in range(max(1, uncertainty_passes))]
+        for left in range(0, width, core):
+            right, x = min(width, left + core), max(0, left - context)
+            piece = torch.from_numpy(small[y:top + core + context, x:left + core + context]).permute(2, 0, 1)[None]
+            piece = piece.to(place.device).contiguous(memory_format=torch.channels_last)
+            with place.autocast():
+                for columns in passes:
+                    columns.append(model(piece)[..., top - y:bottom - y, left - x:right - x])
+        yield top, [torch.cat(columns, dim=3) for columns in passes]
+
+
 @torch.no_grad()
-def predict(model: torch.nn.Module, image: np.ndarray, size: tuple[int, int], place: utils.Place) -> tuple[np.ndarray, float, np.ndarray | None]:
+def predict(model: torch.nn.Module, image: np.ndarray, saved: dict, place: utils.Place) -> tuple[np.ndarray, float, np.ndarray | None]:
     """Class ids uint8 (H, W) of a picture uint8 (H, W, 3), their mean probability, and total and epistemic uncertainty (2, H, W) or None."""
-    small = torch.from_numpy(resize_image(image, size)).permute(2, 0, 1)[None]  # (1, 3, h, w)
-    small = small.to(place.device).contiguous(memory_format=torch.channels_last)
-    torch.manual_seed(0)  # the same picture gives the same uncertainty every time
-    with place.autocast():
-        passes = [model(small) for _ in range(max(1, uncertainty_passes))]
-    ids, confidence, uncertainty = [], 0.0, []
-    for strips in zip(*(utils.upsampled(logits, *image.shape[:2]) for logits in passes)):
-        probs = [strip.softmax(1) for strip in strips]  # each (1, K, rows, W)
-        mean = sum(probs) / len(probs)
-        best, chosen = mean.max(1)
-        ids.append(chosen[0].byte().cpu())
-        confidence += best.sum().item()
-        if uncertainty_passes:
-            total = torch.special.entr(mean).sum(1)  # in nats
-            aleatoric = sum(torch.special.entr(one).sum(1) for one in probs) / len(probs)
-            uncertainty.append(torch.cat([total, (total - aleatoric).clamp(min=0)]).cpu())
     height, width = image.shape[:2]
+    size = [max(1, round(side * saved["scale"])) for side in (height, width)] if tile else saved["image_size"]
+    small = resize_image(image, size)
+    torch.manual_seed(0)  # the same picture gives the same uncertainty every time
+    ids, confidence, uncertainty = [], 0.0, []
+    for top, passes in logit_strips(model, small, place):
+        for strips in zip(*(utils.upsampled(logits, height, width, top, len(small)) for logits in passes)):
+            probs = [strip.softmax(1) for strip in strips]  # each (1, K, rows, W)
+            mean = sum(probs) / len(probs)
+            best, chosen = mean.max(1)
+            ids.append(chosen[0].byte().cpu())
+            confidence += best.sum().item()
+            if uncertainty_passes:
+                total = torch.special.entr(mean).sum(1)  # in nats
+                aleatoric = sum(torch.special.entr(one).sum(1) for one in probs) / len(probs)
+                uncertainty.append(torch.cat([total, (total - aleatoric).clamp(min=0)]).cpu())
     return torch.cat(ids).numpy(), confidence / (height * width), torch.cat(uncertainty, dim=1).numpy() if uncertainty else None
 
 
@@ -93,12 +116,6 @@ def draw_uncertainty(uncertainty: np.ndarray, num_classes: int) -> np.ndarray:
     panels = [utils.heat(values / top) for values, top in zip(uncertainty, tops)]
     captions = [f"{side}: {kind}, white = {top:.2f} nats" for side, kind, top in zip(("left", "right"), ("total", "epistemic"), tops)]
     return utils.with_legend(np.concatenate(panels, axis=1), captions, [(255, 255, 255)] * 2)
-
-
-def write_table(path: Path, rows: list[list]) -> None:
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
-    utils.write_atomic(path, lambda file: file.write(text.getvalue().encode()))
 
 
 def main() -> int:
@@ -125,21 +142,21 @@ def main() -> int:
             tqdm.write(str(problem), file=sys.stderr)
             failed += 1
             continue
-        ids, confidence, uncertainty = predict(model, image, tuple(saved["image_size"]), place)
+        ids, confidence, uncertainty = predict(model, image, saved, place)
         utils.save_mask(folder / f"{name}.png", ids, colors)
         if overlay:
             utils.save_picture(folder / f"{name}_overlay.png", utils.overlay(image, ids, names, colors))
         if uncertainty is not None:
             utils.save_picture(folder / f"{name}_uncertainty.png", draw_uncertainty(uncertainty, len(names)))
             sums += [np.bincount(ids.ravel(), values.ravel(), len(names)) for values in (np.ones(ids.shape), *uncertainty)]
-        shares = np.bincount(ids.ravel(), minlength=len(names)) / ids.size
+        shares = [np.count_nonzero(ids == i) / ids.size for i in range(len(names))]
         rows.append([path.name, *(f"{share:.4f}" for share in shares), f"{confidence:.4f}"])
-    write_table(folder / "predictions.csv", rows)
+    utils.write_table(folder / "predictions.csv", rows)
     if uncertainty_passes:
         means = [[name, f"{pixels / sums[0].sum():.4f}", *(f"{value / pixels:.4f}" for value in values)]
                  for name, (pixels, *values) in zip(names, sums.T) if pixels]
-        write_table(folder / "uncertainty.csv", [["class", "share", "total", "epistemic"], *means])
-    print(f"{len(rows) - 1} of {len(files)} pictures coloured; see {folder}")
+        utils.write_table(folder / "uncertainty.csv", [["class", "share", "total", "epistemic"], *means])
+    print(f"{len(rows) - 1} of {len(files)} pictures coloured{f', {failed} could not be read' * bool(failed)}; see {folder}")
     return 1 if failed else 0
 
 

@@ -8,9 +8,7 @@ on training and validation pictures; the best weights by validation are kept and
 What a run leaves is in TrainingOutput/<dataset>-<date>-<time>; its best weights are unet_model.pth too, which inference.py takes.
 """
 import copy
-import csv
 import filecmp
-import io
 import json
 import math
 import shlex
@@ -19,7 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,7 +31,7 @@ from torch import nn
 from tqdm import tqdm
 
 import utils
-from dataset import Data, InputError, SegmentationDataset, make_augment, ordered_batches, prepare, report, training_batches
+from dataset import Data, InputError, SegmentationDataset, make_augment, ordered_batches, prepare, report, training_batches, writing
 from model import build_model, count_parameters
 
 # data
@@ -261,7 +259,8 @@ class Training:
         row = {"step": self.step, "images_seen": self.images_seen(), "seconds": round(self.seconds, 2), "learning_rate": self.rates[-1]}
         row |= {f"{name}_{key}": value for name in ("train", "val") for key, value in evaluate(self.judged, self.splits[name], self.loss_of, self.place).items()}
         self.history.append(row)
-        write_history(run, self.history)
+        utils.write_table(run / "history.csv", [list(row), *(list(past.values()) for past in self.history)])
+        utils.draw_curves(run / "curves.png", self.history)
         draw_predictions(run / "predictions" / f"step_{self.step:06d}.png", self.judged, self.splits["val"], self.place)
         if self.since_best() == 0:
             utils.save_checkpoint(run / "best.pth", self.describe({key: row[key] for key in row if key.startswith("val_")}))
@@ -339,16 +338,6 @@ def draw_predictions(path: Path, model: nn.Module, split: SegmentationDataset, p
     utils.save_picture(path, utils.sheet(rows, names, colors))
 
 
-def write_history(run: Path, history: list[dict]) -> None:
-    """history.csv and its curves."""
-    text = io.StringIO()
-    table = csv.DictWriter(text, history[0].keys())
-    table.writeheader()
-    table.writerows(history)
-    utils.write_atomic(run / "history.csv", lambda file: file.write(text.getvalue().encode()))
-    utils.draw_curves(run / "curves.png", history)
-
-
 def publish(run: Path) -> None:
     """Make the run's best weights unet_model.pth; one there that neither this run nor any other holds is kept beside it."""
     target, best = Path("unet_model.pth"), run / "best.pth"
@@ -409,10 +398,17 @@ def find_run() -> Path | None:
 
 def make_run(name: str) -> Path:
     """A new run's folder: run_dir, or one named after the data set and the time."""
-    run = Path(run_dir) if run_dir else Path("TrainingOutput") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    if not run_dir:
+        stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+        for ending in ("", *(f"-{number}" for number in range(2, 100))):  # another run may have begun in the same second
+            with suppress(FileExistsError):
+                run = Path("TrainingOutput", stem + ending)
+                run.mkdir(parents=True)
+                return run
+    run = Path(run_dir)
     if any((run / name).exists() for name in ("last.pth", "best.pth", "history.csv", "report.json")):
         raise InputError(f"run_dir {run} holds a run already; go on with it by resume={run}, name another, or move it away")
-    run.mkdir(parents=True, exist_ok=bool(run_dir))
+    run.mkdir(parents=True, exist_ok=True)
     return run
 
 
@@ -420,7 +416,9 @@ def make_run(name: str) -> Path:
 def locked(run: Path) -> Iterator[None]:
     """Two runs in one folder would write over each other; the lock goes with the process, however it ends."""
     path = run / ".lock"
-    with open(path, "w") as file:
+    with writing(run):
+        file = open(path, "w")
+    with file:
         try:
             fcntl and fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -456,7 +454,9 @@ def main() -> int:
     print(report(data))
     with memory_explained(place):
         training = Training(data, place)
-        run, is_new = run or make_run(data.name), not run
+        is_new = run is None
+        with writing(Path(run_dir or "TrainingOutput")):
+            run = run or make_run(data.name)
         with locked(run):
             if is_new:
                 training.save(run)  # from here on the run can be taken up

@@ -5,6 +5,7 @@ A batch's loss is the mean over its pictures of each picture's own loss, so that
 give the same gradient, however unevenly the ignored pixels lie.
 """
 import ast
+import csv
 import difflib
 import io
 import math
@@ -78,6 +79,7 @@ def run_script(module: dict, main: Callable[[], int | None]) -> None:
     except InputError as problem:
         sys.exit(str(problem))
     except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
         sys.exit(130)
 
 
@@ -233,16 +235,20 @@ def count_plateaus(losses: Sequence[float], patience: int) -> int:
 
 # ---- metrics ----
 
-def upsampled(logits: torch.Tensor, height: int, width: int) -> Iterator[torch.Tensor]:
-    """Logits (1, K, h, w) at (height, width), bilinear as F.interpolate does it, in strips of rows that fit into memory."""
-    rows = max(1, 2 ** 24 // (width * logits.shape[1]))
-    for top in range(0, height, rows):
-        place = (torch.arange(top, min(top + rows, height), device=logits.device) + .5) * (logits.shape[2] / height) - .5
-        place = place.clamp(0, logits.shape[2] - 1)
-        above = place.long()
-        share = (place - above).view(-1, 1)
-        strip = torch.lerp(logits[:, :, above], logits[:, :, (above + 1).clamp(max=logits.shape[2] - 1)], share)
-        yield F.interpolate(strip, size=(len(place), width), mode="bilinear")
+def upsampled(logits: torch.Tensor, height: int, width: int, first: int = 0, rows: int = 0) -> Iterator[torch.Tensor]:
+    """Logits (1, K, n, w) enlarged, bilinear as F.interpolate does it, for a picture (height, width), in strips that fit into memory.
+
+    Where they are only n of `rows` rows, from `first` on, it is the picture's rows between them; a last row is the next part's first.
+    """
+    rows, count = rows or logits.shape[2], logits.shape[2]
+    place = ((torch.arange(height, dtype=torch.float64) + .5) * rows / height - .5).clamp(0, rows - 1)
+    above = place.long().clamp(max=max(rows - 2, 0))
+    own = ((above >= first) & (above < first + max(count - 1, 1))).nonzero().flatten()
+    for part in own.split(max(1, 2 ** 24 // (width * logits.shape[1]))):
+        upper = (above[part] - first).to(logits.device)
+        share = (place[part] - above[part]).float().view(-1, 1).to(logits.device)
+        strip = torch.lerp(logits[:, :, upper], logits[:, :, (upper + 1).clamp(max=count - 1)], share)
+        yield F.interpolate(strip, size=(len(part), width), mode="bilinear")
 
 
 class ConfusionMatrix:
@@ -322,6 +328,13 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
             aside.unlink(missing_ok=True)
 
 
+def write_table(path: Path, rows: Sequence[Sequence]) -> None:
+    """Rows as CSV."""
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    write_atomic(path, lambda file: file.write(text.getvalue().encode()))
+
+
 def save_checkpoint(path: Path, checkpoint: dict) -> None:
     memory = io.BytesIO()  # first into memory: told of a full disk, torch.save says nothing that a user understands
     torch.save(checkpoint, memory)
@@ -395,7 +408,7 @@ def with_legend(picture: np.ndarray, names: Sequence[str], colors: Sequence[Sequ
 
 def overlay(image: np.ndarray, mask: np.ndarray, names: Sequence[str], colors: Sequence[Sequence[int]]) -> np.ndarray:
     """The picture under its classes' colours, with a legend of the classes that are there."""
-    blended = (image * .45 + color_mask(mask, colors) * .55).astype(np.uint8)
+    blended = cv2.addWeighted(image, .45, color_mask(mask, colors), .55, 0)
     present = [i for i in range(len(names)) if (mask == i).any()]
     return with_legend(blended, [names[i] for i in present], [colors[i] for i in present])
 

@@ -140,7 +140,7 @@ def test_uncertainty_worked_out_pass_by_pass(place, monkeypatch):
     model = inference.load_model(utils.load_checkpoint(Path("unet_model.pth")), utils.Place("cpu", "fp32"))
     assert not model.training and all(not part.training for part in model.modules() if isinstance(part, torch.nn.BatchNorm2d))
     image = np.random.default_rng(0).integers(0, 256, (16, 24, 3)).astype(np.uint8)
-    ids, confidence, (total, epistemic) = inference.predict(model, image, (16, 24), utils.Place("cpu", "fp32"))
+    ids, confidence, (total, epistemic) = inference.predict(model, image, {"image_size": [16, 24]}, utils.Place("cpu", "fp32"))
     torch.manual_seed(0)
     with torch.no_grad():
         probs = np.stack([model(torch.from_numpy(image).permute(2, 0, 1)[None]).softmax(1)[0].numpy() for _ in range(4)])  # (N, K, H, W)
@@ -178,3 +178,34 @@ def test_a_full_or_closed_output_folder_ends_in_a_sentence(place, monkeypatch):
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(inference.InputError, match="a.png can't be written .No space left on device.; what was there before is as it was"):
         inference.main()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (33, 200), (64, 65), (150, 97), (129, 64)])
+@pytest.mark.parametrize("options", [dict(), dict(padded=False), dict(down="conv", up="nearest"), dict(architecture="unet++", deep_supervision=True)], ids=str)
+def test_row_23_tiles_give_what_the_whole_picture_gives(place, monkeypatch, size, options):
+    torch.manual_seed(0)
+    arguments = {"architecture": "unet", "num_classes": 4, "features": [4, 8, 8], **options}
+    model = inference.build_model(**arguments)
+    for part in model.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.running_mean.uniform_(-1, 1)
+            part.running_var.uniform_(.5, 2)
+    model.eval()
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
+    where = utils.Place("cpu", "fp32")
+    with torch.no_grad():
+        (_, (whole,)), = inference.logit_strips(model, image, where)
+        monkeypatch.setattr(inference, "tile", True)
+        monkeypatch.setattr(inference, "TILE", 32)
+        parts = [(top, logits) for top, (logits,) in inference.logit_strips(model, image, where)]
+    for (top, logits), (following, _) in zip(parts, parts[1:]):
+        assert following == top + 32 and logits.shape[2] == 33
+    tiled = torch.cat([*(logits[:, :, :32] for _, logits in parts[:-1]), parts[-1][1]], 2)
+    assert tiled.shape == whole.shape and torch.allclose(tiled, whole, atol=1e-4)
+    for scale in (1.0, .61):
+        saved = {"scale": scale, "image_size": [max(1, round(side * scale)) for side in size]}
+        results = []
+        for tiles in (False, True):
+            monkeypatch.setattr(inference, "tile", tiles)
+            results.append(inference.predict(model, image, saved, where))
+        assert results[0][0].shape == size and (results[0][0] != results[1][0]).mean() < 1e-3 and results[0][1] == pytest.approx(results[1][1], abs=1e-4)

@@ -11,7 +11,7 @@ from model import DoubleConv, NestedUNet, UNet, build_model, count_parameters
 
 @pytest.mark.parametrize("height, width", [(1, 1), (1, 33), (16, 16), (17, 31), (50, 3)])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-def test_any_size_comes_back(height, width, dtype):
+def test_row_19_any_size_comes_back(height, width, dtype):
     model = UNet(3, features=(4, 8, 8, 8)).eval()
     logits = model(torch.randint(0, 256, (2, 3, height, width)).to(dtype))
     assert logits.shape == (2, 3, height, width) and logits.dtype == torch.float32

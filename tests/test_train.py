@@ -72,6 +72,47 @@ def test_the_report_is_counted_at_each_masks_own_size(run_train, tmp_path):
     assert matrix.report(data.table.names) == report["test"]
 
 
+@pytest.mark.parametrize("batch", [1, 3, 5])
+def test_row_8_scores_do_not_depend_on_the_batch_size_nor_on_a_short_last_batch(run_train, tmp_path, batch):
+    draw_squares(tmp_path / "own", 10)
+    run_train(dataset="own", run_dir="run", eval_iterations=0)
+    training = train.Training(train.prepare("own", "Dataset", (16, 16)), utils.Place("cpu", "fp32"))
+    training.load(tmp_path / "run")
+    train.batch_size = batch
+    scores = train.evaluate(training.judged, training.splits["train"], training.loss_of, training.place)
+    report = train.judge(training.judged, training.splits["train"], training.place, "train").report(["a", "b", "c"])
+    train.batch_size = 2
+    assert scores == pytest.approx(train.evaluate(training.judged, training.splits["train"], training.loss_of, training.place), rel=1e-5)
+    assert report == train.judge(training.judged, training.splits["train"], training.place, "train").report(["a", "b", "c"])
+    assert sum(training.data.pixels[row, :3].sum() for row in training.splits["train"].rows) == 6 * 256
+
+
+def test_row_8_a_split_of_one_picture_with_one_class_has_scores_for_that_class_alone(run_train, tmp_path):
+    draw_squares(tmp_path / "own", 5)
+    for split, numbers in (("train", (0, 1, 2)), ("val", (3,)), ("test", (4,))):
+        for name in ("images", "masks"):
+            (tmp_path / "own" / name / split).mkdir()
+            for i in numbers:
+                (tmp_path / "own" / name / f"p{i}.png").rename(tmp_path / "own" / name / split / f"p{i}.png")
+    Image.fromarray(np.full((16, 16), 1, np.uint8)).save(tmp_path / "own" / "masks" / "test" / "p4.png")
+    run_train(dataset="own", run_dir="run")
+    report = json.loads((tmp_path / "run" / "report.json").read_text())["test"]
+    assert [entry["iou"] is None for entry in report["classes"]] == [True, False, True]
+    assert report["mean_iou"] == report["classes"][1]["iou"] == report["pixel_accuracy"] and report["baseline"]["mean_iou"] == 1
+
+
+def test_two_runs_in_one_second_get_folders_of_their_own(run_train, tmp_path, monkeypatch):
+    class Stopped(train.datetime):
+        @classmethod
+        def now(cls):
+            return cls(2030, 1, 1)
+    draw_squares(tmp_path / "own", 4)
+    monkeypatch.setattr(train, "datetime", Stopped)
+    for _ in range(2):
+        run_train(dataset="own", training_iterations=1)
+    assert sorted(path.name for path in (tmp_path / "TrainingOutput").iterdir()) == ["own-20300101-000000", "own-20300101-000000-2"]
+
+
 def test_the_same_run_with_0_1_and_2_workers_gives_the_same_weights(run_train, tmp_path):
     draw_squares(tmp_path / "own", 10)
     weights = []

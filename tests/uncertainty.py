@@ -28,7 +28,7 @@ def collect(saved: dict) -> tuple[np.ndarray, np.ndarray, str]:
     split = list(data.splits)[-1]
     wrong, uncertain = [], []
     for row in data.splits[split]:
-        ids, _, uncertainty = inference.predict(model, read_image(data.pairs[row].image), tuple(saved["image_size"]), place)
+        ids, _, uncertainty = inference.predict(model, read_image(data.pairs[row].image), saved, place)
         mask = data.read_full_mask(row)
         wrong.append((ids != mask)[mask != IGNORE])
         uncertain.append(uncertainty[:, mask != IGNORE])
