@@ -8,6 +8,7 @@ A source (CamVid, Folder, …) says only where its pairs are and what its masks 
     python dataset.py [recipes/NAME.py] [name=value …]     check a data set: report and sample sheet; exit status 1 if anything is wrong
 """
 import csv
+import glob
 import hashlib
 import itertools
 import json
@@ -91,7 +92,7 @@ def read_image(path: Path) -> np.ndarray:
     """Any picture that Pillow knows, as uint8 (H, W, 3) RGB; transparency shows white."""
     with opened(path) as picture:
         if picture.mode[0] in "IF":  # 16 bits or more in a channel: clipping to 8 would turn nearly all of it white
-            values = np.asarray(picture, np.float32)
+            values = np.nan_to_num(np.asarray(picture, np.float32), posinf=0, neginf=0)
             top = 65535 if picture.mode.startswith("I;16") else max(values.max(), 1)
             picture = Image.fromarray(np.clip(values * (255 / top) + .5, 0, 255).astype(np.uint8))
         if picture.has_transparency_data:
@@ -133,7 +134,7 @@ def writing(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"{place} can't be written ({error.strerror}); make room there, or give leave to write") from error
+        raise InputError(f"{place} can't be written ({error.strerror or error}); make room there, or give leave to write") from error
 
 
 def sweep(folder: Path) -> None:
@@ -182,7 +183,10 @@ def resize_mask(mask: np.ndarray, size: Sequence[int]) -> np.ndarray:
 # ---- sources: where a data set's pairs are, and what its masks mean ----
 
 def list_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.name.lower() not in JUNK)
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.name.lower() not in JUNK)
+    except OSError as error:
+        raise InputError(f"{folder} can't be read ({error.strerror}); give leave to read it") from error
 
 
 class Source:
@@ -219,7 +223,11 @@ class Source:
 
     def match(self, images: dict[str, Path], masks: dict[str, Path], split: str = "") -> list[Pair]:
         """Pairs of the same stem, or stem and stem_mask; each file that is left over is a problem."""
-        masks = {stem if stem in images else stem.removesuffix("_mask"): path for stem, path in masks.items()}
+        for stem in [stem for stem in masks if stem not in images and stem.endswith("_mask")]:
+            path, twin = masks.pop(stem), masks.get(stem.removesuffix("_mask"))
+            if twin:
+                self.problems.append(f"{path} and {twin.name} are masks of one picture; take one out")
+            masks[stem.removesuffix("_mask")] = path
         self.problems += [f"{images[stem]} has no mask; take it out, or add one of the same name" for stem in sorted(images.keys() - masks.keys())]
         self.problems += [f"{masks[stem]} has no image; take it out, or add one of the same name" for stem in sorted(masks.keys() - images.keys())]
         return [Pair(images[stem], masks[stem], split) for stem in sorted(images.keys() & masks.keys())]
@@ -268,7 +276,7 @@ class VOC(Source):
         from torchvision.datasets import VOCSegmentation  # slow to import, so only here
 
         folder, found = self.root / "VOCdevkit" / f"VOC{self.year}", []
-        if not folder.is_dir():
+        if not (folder / "ImageSets" / "Segmentation" / "train.txt").exists():
             print(f"{folder} is not there; downloading it from its owners", flush=True)
             for split in sorted({*self.splits} - {"val"}):  # val comes with train
                 try:
@@ -435,13 +443,15 @@ class Folder(Source):
 
 def read_class_table(path: Path) -> Table:
     """classes.csv with the columns id,name,red,green,blue; rows of id 255 name colours to ignore."""
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
     try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
         table = {int(row["id"]): (row["name"], (int(row["red"]), int(row["green"]), int(row["blue"]))) for row in rows if int(row["id"]) != IGNORE}
         ignored = [(int(row["red"]), int(row["green"]), int(row["blue"])) for row in rows if int(row["id"]) == IGNORE]
+        if any(not 0 <= number <= 255 for color in (*(color for _, color in table.values()), *ignored) for number in color):
+            raise ValueError("a colour outside 0 to 255")
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} can't be understood ({error}); expected the columns id,name,red,green,blue with whole numbers") from error
+        raise InputError(f"{path} can't be understood ({error}); expected UTF-8 text with the columns id,name,red,green,blue and whole numbers") from error
     if sorted(table) != list(range(len(table))) or len(table) < 2 or len(table) + len(ignored) != len(rows):
         raise InputError(f"{path} has the ids {[row['id'] for row in rows]}; expected 0, 1, 2, … each once (and 255 for colours to ignore)")
     names, colors = zip(*(table[i] for i in range(len(table))))
@@ -592,6 +602,12 @@ def read_all(pairs: list[Pair], meaning: dict[int, int] | None, image_size: tupl
         list(tqdm(threads.map(read_one, range(len(pairs))), "reading all pairs once", len(pairs), unit="pair", leave=False))
     for name, array in zip(FACTS, (sizes, pixels, digests)):
         np.save(folder / f"{name}.npy", array)
+    if keep_pictures:
+        images.flush()
+        masks.flush()
+    for path in folder.iterdir():  # on the disk before the folder gets its name, also if the power fails
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
     return sorted(problems)
 
 
@@ -608,17 +624,21 @@ def fill_cache(folder: Path, place: str, pairs: list[Pair], meaning: dict[int, i
     """Read everything into a folder aside; where nothing is wrong, put it in place of what was there for other or damaged files."""
     CACHE.mkdir(parents=True, exist_ok=True)
     sweep(CACHE)
-    unfinished = Path(tempfile.mkdtemp(dir=CACHE, prefix=".unfinished-"))
+    aside = Path(tempfile.mkdtemp(dir=CACHE, prefix=".unfinished-"))
+    unfinished = aside / folder.name  # its own folder, as mkdtemp's is closed to other users
     try:
+        unfinished.mkdir()
         problems = read_all(pairs, meaning, image_size, unfinished, keep_pictures)
         if not problems:
-            for outdated in CACHE.glob(f"{place}-*"):
-                if outdated != folder or not is_whole(folder, len(pairs), keep_pictures):  # another run may have been quicker
+            for outdated in CACHE.glob(f"{glob.escape(place)}-*"):
+                if outdated != folder:
                     shutil.rmtree(outdated, ignore_errors=True)
+            if folder.exists() and not is_whole(folder, len(pairs), keep_pictures):  # if it is whole, another run was quicker
+                folder.rename(aside / "torn")
             if not folder.exists():
                 unfinished.rename(folder)
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)
     return problems
 
 
@@ -655,8 +675,8 @@ def prepare(dataset: str, data_dir: str, image_size: tuple[int, int], cache: boo
         with noted(problems):
             table = source.table()
 
-    place = f"{source.root.name}-{image_size[0]}x{image_size[1]}-{'kept' if cache else 'checked'}-{fingerprint(str(source.root.resolve()))}"
-    folder = CACHE / f"{place}-{fingerprint(FACTS, file_facts([path for pair in pairs for path in pair[:2]]), table and table.meaning)}"
+    place = f"{source.root.name}-{image_size[0]}x{image_size[1]}-{'kept' if cache else 'checked'}-{fingerprint(str(source.root.resolve()), table and table.meaning)}"
+    folder = CACHE / f"{place}-{fingerprint(FACTS, file_facts([path for pair in pairs for path in pair[:2]]))}"
     if not is_whole(folder, len(pairs), cache):
         with writing(CACHE):
             problems += fill_cache(folder, place, pairs, table and table.meaning, image_size, cache)
@@ -671,7 +691,7 @@ def prepare(dataset: str, data_dir: str, image_size: tuple[int, int], cache: boo
             data.notes += doubles  # what its owners put there stays
         else:
             problems += doubles + [f"no mask has a pixel of class {name}; take its row out of classes.csv, or mend the masks" for name in absent]
-    if problems:
+    if problems := list(dict.fromkeys(problems)):
         raise InputError(f"{len(problems)} thing(s) to put right in {source.root}, where {len(pairs)} pairs were found:\n" + "\n".join(problems))
     return data
 

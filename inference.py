@@ -138,11 +138,15 @@ def main() -> int:
     for path, name in tqdm(name_outputs(files).items(), "colouring", unit="picture"):
         try:
             image = read_image(path)
-        except InputError as problem:
+            ids, confidence, uncertainty = predict(model, image, saved, place)
+        except (InputError, RuntimeError, MemoryError) as problem:
+            if not isinstance(problem, InputError):
+                if not utils.is_out_of_memory(problem):
+                    raise
+                problem = f"{path} is too big for the memory of {place}; cut it, or try tile=true or device=cpu"
             tqdm.write(str(problem), file=sys.stderr)
             failed += 1
             continue
-        ids, confidence, uncertainty = predict(model, image, saved, place)
         utils.save_mask(folder / f"{name}.png", ids, colors)
         if overlay:
             utils.save_picture(folder / f"{name}_overlay.png", utils.overlay(image, ids, names, colors))
@@ -156,7 +160,7 @@ def main() -> int:
         means = [[name, f"{pixels / sums[0].sum():.4f}", *(f"{value / pixels:.4f}" for value in values)]
                  for name, (pixels, *values) in zip(names, sums.T) if pixels]
         utils.write_table(folder / "uncertainty.csv", [["class", "share", "total", "epistemic"], *means])
-    print(f"{len(rows) - 1} of {len(files)} pictures coloured{f', {failed} could not be read' * bool(failed)}; see {folder}")
+    print(f"{len(rows) - 1} of {len(files)} pictures coloured{f', {failed} could not be' * bool(failed)}; see {folder}")
     return 1 if failed else 0
 
 

@@ -15,6 +15,7 @@ import shlex
 import shutil
 import signal
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -86,8 +87,8 @@ run_dir = ""  # where the run's files go; "" = TrainingOutput/<dataset>-<date>-<
 resume = ""  # true: go on with the newest run; or the folder of the one to go on with
 
 
-# What a stopped run may go on with otherwise: none of it changes what is learnt.
-FREE_TO_CHANGE = {"num_workers", "device", "data_dir", "cache", "compile_model", "save_model_interval", "run_dir", "resume"}
+# What a stopped run may go on with otherwise: none of it changes what is learnt, but for rounding.
+FREE_TO_CHANGE = {"num_workers", "device", "precision", "data_dir", "cache", "compile_model", "save_model_interval", "run_dir", "resume"}
 
 
 def check_settings() -> None:
@@ -100,8 +101,10 @@ def check_settings() -> None:
         if value < 0 or value == 0 and name in positive:
             raise InputError(f"{name} is {value}; expected {'more than 0' if name in positive else '0 or more'}")
     for name, value, example in (("image_size", image_size, (80, 128)), ("features", features, (16, 32, 64))):
-        if not value or len(value) != 2 and name == "image_size" or any(type(number) is not int or number < 1 for number in value):
+        if not isinstance(value, tuple) or not value or len(value) != 2 and name == "image_size" or any(type(number) is not int or number < 1 for number in value):
             raise InputError(f"{name} is {value}; expected whole numbers above 0 such as {example}")
+    if seed >= 2 ** 40:
+        raise InputError(f"seed is {seed}; expected less than 2 ** 40")
     shares = dropout if isinstance(dropout, tuple) else (dropout, dropout)
     if len(shares) != 2 or not all(0 <= share < 1 for share in shares):
         raise InputError(f"dropout is {dropout}; expected one share from 0 to below 1, or two, for a block's first and second convolution")
@@ -138,14 +141,10 @@ def rate_at(step: int, history: list[dict]) -> float:
     return utils.learning_rate(step, base_lr, min_lr, warmup_steps, decay_factor, lr_schedule, training_iterations, falls)
 
 
-def best_evaluation(history: list[dict]) -> int:
-    """Which evaluation had the highest validation mean IoU; one that is not a number is the worst."""
-    return max(range(len(history)), key=lambda i: -1 if math.isnan(history[i]["val_mean_iou"]) else history[i]["val_mean_iou"])
-
-
 def can_compile(place: utils.Place) -> bool:
-    """torch.compile is worth its wait on GPUs; it needs triton, which not every system has, and a C compiler."""
-    return place.device.type == "cuda" and find_spec("triton") is not None and any(map(shutil.which, ("cc", "gcc", "clang")))
+    """torch.compile is worth its wait on GPUs; it needs triton, which not every system has, a C compiler and Python's headers."""
+    has_compiler = any(map(shutil.which, ("cc", "gcc", "clang"))) and Path(sysconfig.get_path("include"), "Python.h").exists()
+    return place.device.type == "cuda" and find_spec("triton") is not None and has_compiler
 
 
 @contextmanager
@@ -153,12 +152,16 @@ def memory_explained(place: utils.Place) -> Iterator[None]:
     """Too little memory ends in a sentence that says what to lower."""
     try:
         yield
-    except (RuntimeError, MemoryError) as error:  # on CPUs PyTorch has no error of its own for it
-        if not isinstance(error, MemoryError) and "memory" not in str(error):
+    except (RuntimeError, MemoryError) as error:
+        if "shared memory" in str(error):
+            raise InputError(f"the {num_workers} workers ran out of shared memory, of which containers have little; give more (docker: --shm-size=8g), "
+                             "or set num_workers=0") from error
+        if not utils.is_out_of_memory(error):
             raise
-        smaller = f"batch_size={batch_size // 2} with accum_steps={accum_steps * 2}" if batch_size > 1 else "a smaller image_size"
-        raise InputError(f"out of memory on {place} with batch_size {batch_size}, image_size {image_size} and features {features}; try {smaller}, "
-                         f"which learns the same, or lower image_size or features ({str(error).splitlines()[0]})") from error
+        fewer = next((size for size in range(batch_size // 2, 0, -1) if batch_size % size == 0), 0)
+        instead = f"batch_size={fewer} with accum_steps={accum_steps * batch_size // fewer}, as many pictures to a step" if fewer else "a smaller image_size"
+        raise InputError(f"out of memory on {place} with batch_size {batch_size}, image_size {image_size} and features {features}; try {instead}, "
+                         f"or lower image_size or features ({str(error).splitlines()[0]})") from error
 
 
 @contextmanager
@@ -195,7 +198,7 @@ class Training:
         self.loss_of = utils.make_loss(loss, weights, focal_gamma, tversky_beta)
         self.splits = {name: SegmentationDataset(data, name) for name in data.splits}
         self.stream = SegmentationDataset(data, "train", make_augment(image_size, augment), seed)
-        self.step, self.skipped, self.seconds, self.training_seconds = 0, 0, 0.0, 0.0
+        self.step, self.skipped, self.skipped_in_row, self.seconds, self.training_seconds = 0, 0, 0, 0.0, 0.0
         self.history: list[dict] = []
         self.rates: list[float] = []
 
@@ -226,9 +229,10 @@ class Training:
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), grad_clip or math.inf)
         loss_value, norm_value = torch.stack([total, norm]).tolist()  # the one wait for the device in a step
-        if not math.isfinite(loss_value) or not (math.isfinite(norm_value) or self.scaler.is_enabled()):
+        self.skipped_in_row = 0 if math.isfinite(norm_value) else self.skipped_in_row + 1
+        if not math.isfinite(loss_value) or self.skipped_in_row > (20 if self.scaler.is_enabled() else 0):
             raise InputError(self.explain_not_finite(step, rate, loss_value, norm_value))
-        self.skipped += not math.isfinite(norm_value)  # fp16: the scaler leaves such a step out and scales less
+        self.skipped += self.skipped_in_row > 0  # fp16: the scaler leaves such a step out and scales less
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -243,9 +247,10 @@ class Training:
         what = f"loss is {loss_value}" if not math.isfinite(loss_value) else f"gradient's length is {norm_value}"
         first = (step - 1) * accum_steps * batch_size
         names = [self.data.pairs[self.stream.row(position)].image.name for position in range(first, first + accum_steps * batch_size)]
-        cause = f"the learning rate {rate:.1e} is likely too high: lower base_lr" if self.place.dtype == torch.float32 else "set precision=fp32 or lower base_lr"
+        cause = (f"the learning rate {rate:.1e} is likely too high: start again with a lower base_lr" if self.place.dtype == torch.float32 else
+                 f"{self.place.precision} is likely too coarse: go on with precision=fp32, or start again with a lower base_lr")
         return (f"the {what} at step {step}, which was not taken; {cause}. Its pictures: {', '.join(names[:16])}{' …' * (len(names) > 16)}. "
-                "The weights of before are in the run's last.pth and best.pth")
+                "The run's last.pth holds sound weights of before")
 
     @torch.no_grad()
     def update_average(self) -> None:
@@ -260,20 +265,27 @@ class Training:
         row |= {f"{name}_{key}": value for name in ("train", "val") for key, value in evaluate(self.judged, self.splits[name], self.loss_of, self.place).items()}
         self.history.append(row)
         utils.write_table(run / "history.csv", [list(row), *(list(past.values()) for past in self.history)])
-        utils.draw_curves(run / "curves.png", self.history)
+        best = self.best_evaluation()
+        utils.draw_curves(run / "curves.png", self.history, self.history[best]["step"])
         draw_predictions(run / "predictions" / f"step_{self.step:06d}.png", self.judged, self.splits["val"], self.place)
-        if self.since_best() == 0:
+        if best == len(self.history) - 1:
             utils.save_checkpoint(run / "best.pth", self.describe({key: row[key] for key in row if key.startswith("val_")}))
             publish(run)
         return f"step {self.step}: " + ", ".join(f"{key} {row[key]:.3f}" for key in ("train_loss", "val_loss", "train_mean_iou", "val_mean_iou"))
 
-    def since_best(self) -> int:
-        """Evaluations since the highest validation mean IoU; one that is not a number is the lowest."""
+    def best_evaluation(self) -> int:
+        """Which had the highest validation mean IoU; one that is not a number is the lowest."""
         scores = [-1 if math.isnan(row["val_mean_iou"]) else row["val_mean_iou"] for row in self.history]
-        return len(scores) - 1 - scores.index(max(scores)) if scores else 0
+        return scores.index(max(scores))
+
+    def is_due(self) -> bool:
+        """Whether an evaluation stands out: one that a signal cut off is made up for when the run is taken up."""
+        is_done = self.history and self.history[-1]["step"] == self.step
+        return self.step > 0 and not is_done and (self.step % eval_interval == 0 or self.step >= training_iterations)
 
     def is_over(self) -> bool:
-        return self.step >= training_iterations or bool(patience) and self.since_best() >= patience
+        is_stale = patience and self.history and len(self.history) - 1 - self.best_evaluation() >= patience
+        return self.step >= training_iterations or bool(is_stale)
 
     def describe(self, metrics: dict) -> dict:
         """The checkpoint: all that inference needs to know."""
@@ -303,7 +315,8 @@ class Training:
         self.judged.load_state_dict(saved["weights"])
         self.model.load_state_dict(state["weights"] or saved["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty where the run was not in fp16
+            self.scaler.load_state_dict(state["scaler"])
         self.step, self.history, self.rates, self.skipped = saved["step"], state["history"], state["rates"], state["skipped"]
         self.seconds, self.training_seconds = state["seconds"], state["training_seconds"]
 
@@ -338,16 +351,21 @@ def draw_predictions(path: Path, model: nn.Module, split: SegmentationDataset, p
     utils.save_picture(path, utils.sheet(rows, names, colors))
 
 
+def keep_earlier(run: Path) -> None:
+    """A unet_model.pth that no run holds as its best.pth is kept beside the one that will replace it."""
+    target = Path("unet_model.pth")
+    known = [run / "best.pth", *Path("TrainingOutput").glob("*/best.pth")]
+    with suppress(InputError, KeyError, TypeError):  # it may be anybody's file
+        known.append(Path(utils.load_checkpoint(target)["constants"]["run_dir"] or "nowhere", "best.pth"))
+    if target.is_file() and not any(path.exists() and filecmp.cmp(path, target, shallow=False) for path in known):
+        kept = target.with_name(f"unet_model-{datetime.fromtimestamp(target.stat().st_mtime):%Y%m%d-%H%M%S}.pth")
+        utils.write_atomic(kept, lambda file: file.write(target.read_bytes()))
+        print(f"{target} is of no run in TrainingOutput; it is kept as {kept}")
+
+
 def publish(run: Path) -> None:
-    """Make the run's best weights unet_model.pth; one there that neither this run nor any other holds is kept beside it."""
-    target, best = Path("unet_model.pth"), run / "best.pth"
-    if target.exists() and not any(filecmp.cmp(path, target, shallow=False) for path in (best, *Path("TrainingOutput").glob("*/best.pth"))):
-        earlier = utils.load_checkpoint(target)["constants"]
-        if earlier != constants() and not (earlier["run_dir"] and Path(earlier["run_dir"], "best.pth").exists()):
-            kept = target.with_name(f"unet_model-{datetime.fromtimestamp(target.stat().st_mtime):%Y%m%d-%H%M%S}.pth")
-            shutil.copy2(target, kept)
-            tqdm.write(f"{target} is of no run in TrainingOutput; it is kept as {kept}")
-    utils.write_atomic(target, lambda file: file.write(best.read_bytes()))
+    """Make the run's best weights unet_model.pth."""
+    utils.write_atomic(Path("unet_model.pth"), lambda file: file.write((run / "best.pth").read_bytes()))
 
 
 @torch.no_grad()
@@ -390,7 +408,7 @@ def find_run() -> Path | None:
     if not resume:
         return None
     newest = sorted(Path("TrainingOutput").glob("*/last.pth"), key=lambda path: path.stat().st_mtime)
-    run = Path(resume) if resume != "true" else Path(run_dir) if run_dir else newest[-1].parent if newest else Path("TrainingOutput")
+    run = Path(resume) if resume not in ("true", True) else Path(run_dir) if run_dir else newest[-1].parent if newest else Path("TrainingOutput")
     if not (run / "last.pth").exists():
         raise InputError(f"resume is {resume!r}, but {run} holds no run that could go on (no last.pth); start one with resume=\"\"")
     return run
@@ -421,8 +439,10 @@ def locked(run: Path) -> Iterator[None]:
     with file:
         try:
             fcntl and fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except (BlockingIOError, PermissionError) as error:
             raise InputError(f"{run} is being written by another run; wait for its end, or name another run_dir") from error
+        for torn in run.glob(".*.tmp"):  # what a kill left
+            torn.unlink()
         yield
     path.unlink(missing_ok=True)
 
@@ -432,18 +452,23 @@ def learn(training: Training, run: Path) -> int:
     batches = training_batches(training.stream, batch_size, training.images_seen(), num_workers)
     bar = tqdm(total=training_iterations, initial=training.step, desc="training", unit="step", dynamic_ncols=True)
     start = time.perf_counter() - training.seconds
-    with bar, signals_caught() as caught:
-        while not training.is_over() and not caught:
-            loss_value = training.take_step(batches)
-            skipped = f", {training.skipped} skipped" if training.skipped else ""
-            bar.set_postfix_str(f"loss {loss_value:.3f}, lr {training.rates[-1]:.1e}, {training.speed():.1f} images/s{skipped}", refresh=False)
-            bar.update()
-            training.seconds = time.perf_counter() - start
-            if training.step % eval_interval == 0 or training.step == training_iterations:
-                bar.write(training.evaluate(run))
-            if training.step % save_model_interval == 0 or training.is_over() or caught:
-                training.save(run)
-    return caught[0] if caught else 0
+    try:
+        with bar, signals_caught() as caught:
+            while True:
+                training.seconds = time.perf_counter() - start
+                if training.is_due() and not caught:
+                    bar.write(training.evaluate(run))
+                if training.step % save_model_interval == 0 or training.is_over() or caught:
+                    training.save(run)
+                if training.is_over() or caught:
+                    return caught[0] if caught else 0
+                loss_value = training.take_step(batches)
+                skipped = f", {training.skipped} skipped" if training.skipped else ""
+                bar.set_postfix_str(f"loss {loss_value:.3f}, lr {training.rates[-1]:.1e}, {training.speed():.1f} images/s{skipped}", refresh=False)
+                bar.update()
+    finally:
+        if num_workers:
+            batches._shutdown_workers()  # they leave signals to this process, so that it must end them whatever happened
 
 
 def main() -> int:
@@ -458,10 +483,9 @@ def main() -> int:
         with writing(Path(run_dir or "TrainingOutput")):
             run = run or make_run(data.name)
         with locked(run):
-            if is_new:
-                training.save(run)  # from here on the run can be taken up
-            else:
+            if not is_new:
                 training.load(run)
+            keep_earlier(run)
             epochs = training_iterations * accum_steps * batch_size / len(training.stream)
             print(f"{count_parameters(training.model):,} parameters on {place}; {training_iterations} steps are {epochs:.1f} epochs; "
                   f"the run's files are in {run}" + f"; it goes on after step {training.step}" * (not is_new))
@@ -469,7 +493,7 @@ def main() -> int:
             utils.draw_learning_rate(run / "learning_rate.png", training.rates + planned)
             if number := learn(training, run):
                 arguments = [argument for argument in sys.argv[1:] if not argument.startswith("resume=")]
-                print(f"stopped after step {training.step}; to go on: python train.py {shlex.join([*arguments, f'resume={run}'])}")
+                print(f"stopped after step {training.step}; to go on: python train.py {shlex.join([*arguments, f'resume={run.as_posix()}'])}")
                 return 128 + number
             utils.draw_learning_rate(run / "learning_rate.png", training.rates)
             write_report(run, training)

@@ -58,7 +58,10 @@ def override(module: dict, arguments: Sequence[str]) -> None:
         if equals:
             given = {name: text}
         elif Path(argument).is_file():
-            given = {name: value for name, value in runpy.run_path(argument).items() if not name.startswith("_")}
+            try:
+                given = {name: value for name, value in runpy.run_path(argument).items() if not name.startswith("_")}
+            except Exception as error:  # it is a user's program and may fail in any way
+                raise InputError(f"{argument} can't be run as a recipe ({type(error).__name__}: {error}); expected lines such as batch_size = 4") from error
         else:
             raise InputError(f"{argument!r} is neither a recipe's file nor name=value")
         for name, text in given.items():
@@ -77,7 +80,7 @@ def run_script(module: dict, main: Callable[[], int | None]) -> None:
         override(module, sys.argv[1:])
         sys.exit(main())
     except InputError as problem:
-        sys.exit(str(problem))
+        sys.exit(str(problem).rpartition("InputError: ")[2])  # one from a worker comes with the worker's traceback before it
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
@@ -119,6 +122,11 @@ class Place:
 
     def __str__(self) -> str:
         return f"{self.device} in {self.precision}"
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether there was too little memory; on CPUs PyTorch has no error of its own for it."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in ("out of memory", "can't allocate memory"))
 
 
 # ---- losses ----
@@ -244,7 +252,7 @@ def upsampled(logits: torch.Tensor, height: int, width: int, first: int = 0, row
     place = ((torch.arange(height, dtype=torch.float64) + .5) * rows / height - .5).clamp(0, rows - 1)
     above = place.long().clamp(max=max(rows - 2, 0))
     own = ((above >= first) & (above < first + max(count - 1, 1))).nonzero().flatten()
-    for part in own.split(max(1, 2 ** 24 // (width * logits.shape[1]))):
+    for part in own.split(max(1, 2 ** 22 // (width * logits.shape[1]))) if len(own) else ():
         upper = (above[part] - first).to(logits.device)
         share = (place[part] - above[part]).float().view(-1, 1).to(logits.device)
         strip = torch.lerp(logits[:, :, upper], logits[:, :, (upper + 1).clamp(max=count - 1)], share)
@@ -321,7 +329,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
             os.fsync(file.fileno())
         os.replace(aside, path)
     except OSError as error:
-        raise InputError(f"{path} can't be written ({error.strerror}); what was there before is as it was. "
+        raise InputError(f"{path} can't be written ({error.strerror or error}); what was there before is as it was. "
                          "Make room, or give leave to write, and start again") from error
     finally:
         with suppress(OSError):
@@ -349,6 +357,8 @@ def load_checkpoint(path: Path) -> dict:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         if checkpoint["format"] != 1 or not {"model", "weights", "classes", "image_size"} <= checkpoint.keys():
             raise ValueError(f"format {checkpoint['format']}")
+    except OSError as error:
+        raise InputError(f"{path} can't be read ({error.strerror or error}); give leave to read it") from error
     except Exception as error:  # torch.load raises a dozen kinds for a file that is torn, foreign or hostile
         raise InputError(f"{path} is not a checkpoint of this project ({type(error).__name__}); expected one that train.py wrote") from error
     return checkpoint
@@ -442,10 +452,9 @@ def save_figure(path: Path, figure) -> None:
     write_atomic(path, lambda file: figure.savefig(file, format="png", dpi=100))
 
 
-def draw_curves(path: Path, history: Sequence[dict]) -> None:
-    """Loss, pixel accuracy and mean IoU of training and validation against the step."""
+def draw_curves(path: Path, history: Sequence[dict], best: int) -> None:
+    """Loss, pixel accuracy and mean IoU of training and validation against the step; best is the step that is kept."""
     steps = [row["step"] for row in history]
-    best = max(history, key=lambda row: row["val_mean_iou"])["step"]
     figure = new_figure(12, 3.6)
     for axes, kind in zip(figure.subplots(1, 3), ("loss", "pixel_accuracy", "mean_iou")):
         for split, style in (("train", "C0o-"), ("val", "C1s-")):

@@ -1,7 +1,7 @@
 """CamVid at its full 480×360 with 11 classes, the paper's widths, learnt from scratch; for a GPU.
 
 Published for a U-Net of 31.03 million parameters from scratch at this size: a validation mean IoU of 71.95 (OpenVINO's
-model zoo). Nothing of its training is known but the size. The steps, rate and augmentation are ours.
+model zoo). How it was trained is published in outline only. The steps, rate and augmentation are ours.
 
 Data, as the SegNet tutorial's repository gives it out: its CamVid/ folder (train, trainannot, val, …) goes into
 Dataset/CamVid, or name it: python train.py recipes/camvid.py data_dir=PATH

@@ -11,7 +11,7 @@ dropout = 0.0
 
 batch_size = 4
 accum_steps = 1
-training_iterations = 25 * 367 // 4  # 25 epochs
+training_iterations = 15 * 367 // 4  # 15 epochs
 loss = "ce+dice"
 lr_schedule = "cosine"
 base_lr = 4e-3
@@ -19,6 +19,6 @@ min_lr = 4e-5
 warmup_steps = 50
 augment = "zoom+flip+color"
 
-eval_interval = 5 * 367 // 4
+eval_interval = 3 * 367 // 4
 eval_iterations = 0
-save_model_interval = 5 * 367 // 4
+save_model_interval = 3 * 367 // 4

@@ -20,12 +20,14 @@ batch_size = 12
 accum_steps = 4
 training_iterations = 1250
 loss = "ce+dice"
+lr_schedule = "sqrt"
 base_lr = 1e-3
 min_lr = 1e-4
 warmup_steps = 100
 decay_factor = 5e8
 weight_decay = 0.01
 grad_clip = 1.0
+augment = "flip"
 
 eval_interval = 10
 eval_iterations = 5

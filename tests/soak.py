@@ -77,21 +77,30 @@ def wait(child: int, limit: float) -> int | None:
     return None
 
 
-def run_training(folder: Path, run: str, log: Path, limit: float = 600) -> int | None:
+def run_training(folder: Path, run: str, log: Path, workers: int = 0, limit: float = 600) -> int | None:
     """Start the run, or take it up; in the child, constants are set as the command line does."""
     def work() -> int:
         os.chdir(folder)
         dataset.CACHE = folder / "cache"
         goes_on = (folder / run / "last.pth").exists()
-        for name, value in {**RUN, "dataset": "own", "run_dir": run, "resume": run if goes_on else ""}.items():
+        for name, value in {**RUN, "dataset": "own", "run_dir": run, "resume": run if goes_on else "", "num_workers": workers}.items():
             setattr(train, name, value)
         return train.main()
     return wait(in_child(work, log), limit)
 
 
-def unfinished(folder: Path) -> int:
+def difference(straight: Path, run: Path) -> str:
+    """How a run ended otherwise than the unbroken one, or nothing."""
+    try:
+        assert_same(straight, run)
+    except Exception as error:  # a missing or torn file is a difference too
+        return f"{run} ended otherwise than the unbroken run: {type(error).__name__} {error}"
+    return ""
+
+
+def unfinished(folder: Path) -> set[Path]:
     """What a kill inside a save or a cache write leaves: files and folders that were not put in place."""
-    return len([*folder.rglob(".*.tmp"), *(folder / "cache").glob(".unfinished-*")])
+    return {*folder.rglob(".*.tmp"), *(folder / "cache").glob(".unfinished-*")}
 
 
 def soak_kills(folder: Path, chance: random.Random) -> list[str]:
@@ -106,25 +115,23 @@ def soak_kills(folder: Path, chance: random.Random) -> list[str]:
         shutil.rmtree(folder / "cache", ignore_errors=True)
         for _ in range(1000):
             before = unfinished(folder)
-            status = run_training(folder, run, folder / "log", limit=chance.uniform(0, whole / 4) if killed < kills else 600)
+            status = run_training(folder, run, folder / "log", workers=chance.choice((0, 0, 0, 1)), limit=chance.uniform(0, whole / 4) if killed < kills else 600)
             if status == 0:
                 break
             if status is not None:
                 found.append(f"{run}: exit status {status}: {(folder / 'log').read_text()[-600:]}")
                 break
             killed += 1
-            inside += unfinished(folder) > before
+            inside += bool(unfinished(folder) - before)
             if (folder / run / "last.pth").exists():
                 with contextlib.suppress(dataset.InputError):
                     utils.load_checkpoint(folder / run / "last.pth")
                     continue
                 found.append(f"{run}: last.pth can't be read after kill {killed}")
-        try:
-            assert_same(folder / "straight", folder / run)
-        except Exception as error:
-            found.append(f"{run} ended otherwise than the unbroken run: {type(error).__name__} {error}")
-        for path in [*folder.rglob(".*.tmp")]:
-            path.unlink()
+        if fault := difference(folder / "straight", folder / run):
+            found.append(f"killed and taken up: {fault}")
+        if left := [*(folder / run).glob(".*")]:
+            found.append(f"{run} is over, but {left} lie about")
     print(f"(a) {killed} kills, {inside} of them inside a save or a cache write, over {runs} runs; {len(found)} faults")
     return found
 
@@ -211,8 +218,8 @@ def soak_fills(folder: Path, chance: random.Random) -> list[str]:
             filler.unlink()
             if run_training(folder, run, folder / "log") != 0:
                 found.append(f"with room again: {(folder / 'log').read_text()[-600:]}")
-            else:
-                assert_same(folder / "straight", folder / run)
+            elif fault := difference(folder / "straight", folder / run):
+                found.append(f"filled and taken up: {fault}")
             shutil.rmtree(folder / run)
     finally:
         subprocess.run(["umount", small])

@@ -43,8 +43,9 @@ def test_an_unknown_comparison_is_named(monkeypatch):
         compare.main()
 
 
-def test_a_comparison_runs_train_in_a_folder_of_its_own(tmp_path, monkeypatch):
+def test_a_comparison_runs_train_in_a_folder_of_its_own(project, tmp_path, monkeypatch):
     draw_squares(tmp_path / "own", 6)
+    monkeypatch.setattr(compare, "ROOT", project)
     monkeypatch.setattr(compare, "data_dir", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     report = compare.train(["dataset=own", "image_size=16", "features=4,8", "batch_size=2", "warmup_steps=1"], 3, 0)

@@ -41,6 +41,14 @@ def test_row_21_16_bits_are_scaled_not_clipped(tmp_path):
     assert np.array_equal(read_image(tmp_path / "deep.png")[..., 1], COLORS[..., 0])
 
 
+def test_row_21_a_hole_in_a_measured_picture_does_not_blacken_the_rest(tmp_path):
+    values = COLORS[..., 0].astype(np.float32)
+    values[0, 0] = np.nan
+    Image.fromarray(values).save(tmp_path / "measured.tif")
+    expected = np.nan_to_num(values) * (255 / np.nanmax(values)) + .5
+    assert np.array_equal(read_image(tmp_path / "measured.tif")[..., 0], expected.astype(np.uint8))
+
+
 def test_row_21_exif_turns_and_transparency_shows_white(tmp_path):
     turned = Image.Exif()
     turned[0x0112] = 6  # a quarter turn
@@ -227,10 +235,11 @@ def test_coloured_masks_without_a_table_get_one_to_start_from(tmp_path):
     assert sorted(prepare(str(folder), "", (16, 16)).table.colors) == [(0, 0, 0), (0, 0, 255), (255, 0, 0)]
 
 
-@pytest.mark.parametrize("text", ["id,name\n0,a\n1,b\n", "id,name,red,green,blue\n0,a,0,0,0\n2,b,1,1,1\n", "id,name,red,green,blue\n0,a,0,0,zero\n1,b,1,1,1\n"])
+@pytest.mark.parametrize("text", ["id,name\n0,a\n1,b\n", "id,name,red,green,blue\n0,a,0,0,0\n2,b,1,1,1\n", "id,name,red,green,blue\n0,a,0,0,zero\n1,b,1,1,1\n",
+                                  "id,name,red,green,blue\n0,a,0,0,0\n1,b,256,0,0\n", b"id,name,red,green,blue\n0,Stra\xdfe,0,0,0\n1,b,1,1,1\n"])
 def test_a_wrong_class_table_gets_one_sentence(tmp_path, text):
     folder = draw_squares(tmp_path / "own", 3)
-    (folder / "classes.csv").write_text(text)
+    (folder / "classes.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError, match="classes.csv"):
         prepare(str(folder), "", (16, 16))
 
@@ -341,6 +350,14 @@ def test_train_val_and_test_folders_are_respected_and_one_without_masks_is_left_
     data = prepare(str(tmp_path / "own"), "", (16, 16))
     assert list(data.splits) == ["train", "val"]
     assert any("is left out: there are no masks" in note and "test" in note for note in data.notes) and "left out" in dataset.report(data)
+
+
+def test_row_20_two_masks_of_one_picture_are_named(tmp_path):
+    folder = draw_squares(tmp_path / "own", 4)
+    with Image.open(folder / "masks" / "p1.png") as mask:
+        mask.save(folder / "masks" / "p1_mask.png")
+    with pytest.raises(InputError, match="p1_mask.png and p1.png are masks of one picture"):
+        prepare(str(folder), "", (16, 16))
 
 
 def test_loose_pictures_beside_split_folders_are_named(tmp_path):

@@ -69,6 +69,7 @@ def test_row_14_stopped_at_random_points_with_other_workers_a_run_ends_the_same(
         assert_same(tmp_path / "straight", tmp_path / f"split{attempt}")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals to a group of processes are a matter of Unix")
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_step_in_hand_saves_and_says_how_to_go_on(project, number, status):
     draw_squares(project / "own", 8)
@@ -137,6 +138,7 @@ def test_resuming_without_a_run_says_so_before_anything_is_read(run_train, monke
         run_train(dataset="own", resume=resume)
 
 
+@pytest.mark.skipif(train.fcntl is None, reason="needs locks that go with their process")
 def test_two_runs_in_one_folder_are_refused(run_train, tmp_path):
     draw_squares(tmp_path / "own", 8)
     run_train(**LONG, dataset="own", run_dir="run")
@@ -164,3 +166,29 @@ def test_the_only_copy_of_a_model_is_kept_when_a_new_run_replaces_it(run_train, 
     run_train(dataset="own", run_dir="third", seed=2)
     kept, = tmp_path.glob("unet_model-*.pth")
     assert kept.read_bytes() == only != (tmp_path / "unet_model.pth").read_bytes() == (tmp_path / "third" / "best.pth").read_bytes()
+
+
+def test_a_strangers_unet_model_is_kept_and_not_loaded(run_train, tmp_path, capsys):
+    draw_squares(tmp_path / "own", 8)
+    torch.save({"head.weight": torch.zeros(1)}, tmp_path / "unet_model.pth")
+    strangers = (tmp_path / "unet_model.pth").read_bytes()
+    run_train(dataset="own", run_dir="run")
+    kept, = tmp_path.glob("unet_model-*.pth")
+    assert kept.read_bytes() == strangers and "it is kept as" in capsys.readouterr().out
+    assert (tmp_path / "unet_model.pth").read_bytes() == (tmp_path / "run" / "best.pth").read_bytes()
+
+
+def test_what_a_kill_left_in_the_run_is_taken_away(run_train, tmp_path):
+    draw_squares(tmp_path / "own", 8)
+    run_train(**LONG, dataset="own", run_dir="run")
+    (tmp_path / "run" / ".last.pth.123.tmp").write_bytes(b"half")
+    run_train(**LONG, dataset="own", resume="run")
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+def test_an_error_ends_the_workers_too(project):
+    draw_squares(project / "own", 8)
+    settings = {**TINY, "dataset": "own", "num_workers": 1, "base_lr": 1e30, "warmup_steps": 0, "training_iterations": 100, "eval_interval": 100, "grad_clip": 0}
+    done = subprocess.run([sys.executable, "train.py", *(f"{name}={value}" for name, value in settings.items())], cwd=project, capture_output=True, text=True,
+                          timeout=120)
+    assert done.returncode == 1 and "start again with a lower base_lr" in done.stderr and "Traceback" not in done.stderr

@@ -238,6 +238,12 @@ def test_logits_enlarged_strip_by_strip_equal_torchs(height, width, monkeypatch)
     assert torch.allclose(torch.cat(strips, 2), F.interpolate(logits, size=(height, width), mode="bilinear"), atol=1e-5)
 
 
+def test_a_strip_between_two_rows_of_a_small_picture_may_be_empty():
+    logits = torch.randn(1, 3, 40, 5)
+    parts = [strip for first in range(0, 39, 3) for strip in utils.upsampled(logits[:, :, first:first + 4], 7, 5, first, 40)]
+    assert torch.allclose(torch.cat(parts, 2), F.interpolate(logits, size=(7, 5), mode="bilinear"), atol=1e-5)
+
+
 def test_big_logits_come_in_more_than_one_strip():
     logits = torch.randn(1, 9, 8, 8)
     strips = list(utils.upsampled(logits, 3000, 1000))
@@ -288,6 +294,9 @@ def test_a_recipe_sets_constants_and_name_value_after_it_wins(tmp_path):
     (tmp_path / "typo.py").write_text("batchsize = 7\n")
     with pytest.raises(InputError, match="did you mean batch_size"):
         utils.override(module, [str(tmp_path / "typo.py")])
+    (tmp_path / "broken.py").write_text("batch_size 7\n")
+    with pytest.raises(InputError, match="broken.py can't be run as a recipe .SyntaxError"):
+        utils.override(module, [str(tmp_path / "broken.py")])
     (tmp_path / "wrong.py").write_text("batch_size = None\n")
     with pytest.raises(InputError, match="batch_size is None; expected int"):
         utils.override(module, [str(tmp_path / "wrong.py")])
@@ -354,7 +363,7 @@ def test_a_legend_of_34_names_stays_inside_its_width():
 
 def test_plots_are_drawn(tmp_path):
     row = {"step": 1, "learning_rate": .1, **{f"{split}_{kind}": .5 for split in ("train", "val") for kind in ("loss", "pixel_accuracy", "mean_iou")}}
-    utils.draw_curves(tmp_path / "curves.png", [row, {**row, "step": 2, "val_mean_iou": math.nan}])
+    utils.draw_curves(tmp_path / "curves.png", [row, {**row, "step": 2, "val_mean_iou": math.nan}], 2)
     utils.draw_learning_rate(tmp_path / "rate.png", [.1, .2])
     utils.draw_confusion(tmp_path / "confusion.png", torch.tensor([[3, 1], [0, 0]]), ["a", "b"])
     for name in ("curves", "rate", "confusion"):
