@@ -606,7 +606,7 @@ def read_all(pairs: list[Pair], meaning: dict[int, int] | None, image_size: tupl
         images.flush()
         masks.flush()
     for path in folder.iterdir():  # on the disk before the folder gets its name, also if the power fails
-        with open(path, "rb") as file:
+        with open(path, "r+b") as file:
             os.fsync(file.fileno())
     return sorted(problems)
 
@@ -693,6 +693,8 @@ def prepare(dataset: str, data_dir: str, image_size: tuple[int, int], cache: boo
             problems += doubles + [f"no mask has a pixel of class {name}; take its row out of classes.csv, or mend the masks" for name in absent]
     if problems := list(dict.fromkeys(problems)):
         raise InputError(f"{len(problems)} thing(s) to put right in {source.root}, where {len(pairs)} pairs were found:\n" + "\n".join(problems))
+    for name in ("images", "masks") if cache else ():
+        open_array(folder / f"{name}.npy")  # held from here on, even if another process makes the cache anew meanwhile
     return data
 
 

@@ -322,17 +322,22 @@ class Training:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, split: SegmentationDataset, loss_of, place: utils.Place) -> dict:
-    """Loss, pixel accuracy and mean IoU on eval_iterations batches at image_size, in eval mode and without augmentation."""
+def predictions(model: nn.Module, split: SegmentationDataset, place: utils.Place, batches: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Logits and masks of a split at image_size, batch by batch, in eval mode and without augmentation."""
     model.eval()
-    matrix = utils.ConfusionMatrix(model.num_classes, place.device)
-    losses, count = torch.zeros((), device=place.device), 0
-    for batch in ordered_batches(split, batch_size, eval_iterations):
+    for batch in ordered_batches(split, batch_size, batches):
         images, masks = place.put(batch)
         with place.autocast():
             logits = model(images)
-        losses += loss_of(logits, masks) * len(images)
-        count += len(images)
+        yield logits, masks
+
+
+def evaluate(model: nn.Module, split: SegmentationDataset, loss_of: utils.Loss, place: utils.Place) -> dict:
+    """Loss, pixel accuracy and mean IoU on eval_iterations batches."""
+    matrix, losses, count = utils.ConfusionMatrix(model.num_classes, place.device), torch.zeros((), device=place.device), 0
+    for logits, masks in predictions(model, split, place, eval_iterations):
+        losses += loss_of(logits, masks) * len(masks)
+        count += len(masks)
         matrix.update(logits.argmax(1), masks)
     scores = matrix.scores()
     return {"loss": losses.item() / count, "pixel_accuracy": scores["pixel_accuracy"], "mean_iou": scores["mean_iou"]}
@@ -368,16 +373,10 @@ def publish(run: Path) -> None:
     utils.write_atomic(Path("unet_model.pth"), lambda file: file.write((run / "best.pth").read_bytes()))
 
 
-@torch.no_grad()
 def judge(model: nn.Module, split: SegmentationDataset, place: utils.Place, name: str) -> utils.ConfusionMatrix:
     """The whole split, each picture's logits resized to its mask's own size, as published results are counted."""
-    model.eval()
-    matrix = utils.ConfusionMatrix(model.num_classes, place.device)
-    rows = iter(split.rows)
-    for batch in tqdm(ordered_batches(split, batch_size), f"judging {name}", -(-len(split) // batch_size), leave=False):
-        images, _ = place.put(batch)
-        with place.autocast():
-            logits = model(images)
+    matrix, rows = utils.ConfusionMatrix(model.num_classes, place.device), iter(split.rows)
+    for logits, _ in tqdm(predictions(model, split, place), f"judging {name}", -(-len(split) // batch_size), leave=False):
         for one, row in zip(logits, rows):
             mask = torch.from_numpy(split.data.read_full_mask(row)).to(place.device)
             preds = torch.cat([strip.argmax(1)[0] for strip in utils.upsampled(one[None], *mask.shape)])

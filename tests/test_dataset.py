@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 
 import dataset
+import train
+import utils
 from conftest import draw_squares
 from dataset import (COLOR, IGNORE, InputError, SegmentationDataset, color_key, make_augment, ordered_batches, prepare, read_ids, read_image,
                      training_batches)
@@ -583,6 +585,46 @@ def test_drawing_streets_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     assert len(list((tmp_path / "streets" / "masks").iterdir())) == 4
     table = dataset.read_class_table(tmp_path / "streets" / "classes.csv")
     assert table.names == dataset.Streets(tmp_path).table().names
+
+
+def rewrite(path, change):
+    with Image.open(path) as picture:
+        Image.fromarray(change(np.array(picture))).save(path)
+
+
+BROKEN = {
+    "an orphan picture": (lambda own: (own / "masks" / "p0.png").unlink(), "p0.png has no mask"),
+    "an orphan mask": (lambda own: (own / "images" / "p0.png").unlink(), "p0.png has no image"),
+    "a duplicate": (lambda own: Image.new("RGB", (16, 16)).save(own / "images" / "p0.bmp"), "have the same stem"),
+    "an unreadable picture": (lambda own: (own / "images" / "p0.png").write_bytes(b""), "p0.png can't be read as a picture"),
+    "an unreadable mask": (lambda own: (own / "masks" / "p0.png").write_bytes(b"torn"), "p0.png can't be read as a picture"),
+    "another size": (lambda own: rewrite(own / "masks" / "p0.png", lambda mask: mask[:8]), "a mask has its image's size"),
+    "an unknown value": (lambda own: rewrite(own / "masks" / "p0.png", lambda mask: mask + 9 * (mask == 2)), "holds 11 (36 pixels), not in the class table"),
+    "a smoothed mask": (lambda own: rewrite(own / "masks" / "p0.png", lambda mask: np.arange(256, dtype=np.uint8).reshape(16, 16)), "saving as JPEG"),
+    "an empty class": (lambda own: (own / "classes.csv").write_text((own / "classes.csv").read_text() + "3,none,7,7,7\n"), "no mask has a pixel of class 3 none"),
+    "the same picture twice": (lambda own: [(own / "images" / f"p{i}.png").write_bytes((own / "images" / "p0.png").read_bytes()) for i in range(1, 6)],
+                               "is the same picture as"),
+    "a missing table": (lambda own: (own / "classes.csv").unlink(), "id,name,red,green,blue\n0,class0"),
+    "a dead link": (lambda own: [(own / "images" / "p0.png").unlink(), (own / "images" / "p0.png").symlink_to("nowhere")], "is a link to nothing"),
+    "an empty folder": (lambda own: [path.unlink() for path in own.glob("*/*")], "has no pairs of image and mask"),
+}
+
+
+@pytest.mark.parametrize("what", ["nothing", *BROKEN])
+def test_dataset_py_ends_with_1_and_a_sentence_for_every_kind_of_fault_and_with_0_for_none(tmp_path, monkeypatch, capsys, what):
+    draw_squares(tmp_path / "own", 6)
+    spoil, sentence = BROKEN.get(what, (lambda own: None, ""))
+    spoil(tmp_path / "own")
+    monkeypatch.chdir(tmp_path)
+    constants = dict(vars(train))
+    monkeypatch.setattr(sys, "argv", ["dataset.py", "dataset=own", "image_size=16"])
+    with pytest.raises(SystemExit) as ended:
+        utils.run_script(vars(train), dataset.main)
+    vars(train).update(constants)
+    if what == "nothing":
+        assert not ended.value.code and "no problems found" in capsys.readouterr().out
+    else:
+        assert sentence in ended.value.code  # sys.exit(text) prints it and ends with status 1
 
 
 def test_dataset_py_reports_and_draws_samples_and_exits_1_where_something_is_wrong(project):
