@@ -637,6 +637,7 @@ def fill_cache(folder: Path, place: str, pairs: list[Pair], meaning: dict[int, i
                 folder.rename(aside / "torn")
             if not folder.exists():
                 unfinished.rename(folder)
+            open_array.cache_clear()
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return problems
@@ -651,6 +652,17 @@ def same_pictures(data: Data) -> list[str]:
             if where != split:
                 found.append(f"{data.pairs[row].image} in {split} is the same picture as {data.pairs[other].image} in {where}; take one of them out")
     return found
+
+
+def check_whole(data: Data, is_published: bool) -> list[str]:
+    """What no file shows by itself; what is amiss in a published data set is noted and stays as its owners made it."""
+    data.notes += [f"{split} has no pixel with a class: its scores stay empty" for split, rows in data.splits.items()
+                   if not data.pixels[rows, :len(data.table.names)].any()]
+    if is_published:
+        data.notes += same_pictures(data)
+        return []
+    absent = [f"{i} {name}" for i, name in enumerate(data.table.names) if not data.pixels[:, i].any()]
+    return same_pictures(data) + [f"no mask has a pixel of class {name}; take its row out of classes.csv, or mend the masks" for name in absent]
 
 
 @contextmanager
@@ -675,7 +687,8 @@ def prepare(dataset: str, data_dir: str, image_size: tuple[int, int], cache: boo
         with noted(problems):
             table = source.table()
 
-    place = f"{source.root.name}-{image_size[0]}x{image_size[1]}-{'kept' if cache else 'checked'}-{fingerprint(str(source.root.resolve()), table and table.meaning)}"
+    origin = fingerprint(str(source.root.resolve()), table and table.meaning)
+    place = f"{source.root.name}-{image_size[0]}x{image_size[1]}-{'kept' if cache else 'checked'}-{origin}"
     folder = CACHE / f"{place}-{fingerprint(FACTS, file_facts([path for pair in pairs for path in pair[:2]]))}"
     if not is_whole(folder, len(pairs), cache):
         with writing(CACHE):
@@ -683,14 +696,7 @@ def prepare(dataset: str, data_dir: str, image_size: tuple[int, int], cache: boo
     if not problems:
         facts = [np.load(folder / f"{name}.npy") for name in FACTS]
         data = Data(source.root.name, table, pairs, splits, tuple(image_size), folder if cache else None, *facts, source.notes)
-        data.notes += [f"{split} has no pixel with a class: its scores stay empty" for split, rows in splits.items()
-                       if not data.pixels[rows, :len(table.names)].any()]
-        doubles = same_pictures(data)
-        absent = [f"{i} {name}" for i, name in enumerate(table.names) if not data.pixels[:, i].any()]
-        if source.is_published:
-            data.notes += doubles  # what its owners put there stays
-        else:
-            problems += doubles + [f"no mask has a pixel of class {name}; take its row out of classes.csv, or mend the masks" for name in absent]
+        problems += check_whole(data, source.is_published)
     if problems := list(dict.fromkeys(problems)):
         raise InputError(f"{len(problems)} thing(s) to put right in {source.root}, where {len(pairs)} pairs were found:\n" + "\n".join(problems))
     for name in ("images", "masks") if cache else ():
