@@ -635,9 +635,9 @@ def fill_cache(folder: Path, place: str, pairs: list[Pair], meaning: dict[int, i
                     shutil.rmtree(outdated, ignore_errors=True)
             if folder.exists() and not is_whole(folder, len(pairs), keep_pictures):  # if it is whole, another run was quicker
                 folder.rename(aside / "torn")
+                open_array.cache_clear()
             if not folder.exists():
                 unfinished.rename(folder)
-            open_array.cache_clear()
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return problems

@@ -332,6 +332,7 @@ def predictions(model: nn.Module, split: SegmentationDataset, place: utils.Place
         yield logits, masks
 
 
+@torch.no_grad()
 def evaluate(model: nn.Module, split: SegmentationDataset, loss_of: utils.Loss, place: utils.Place) -> dict:
     """Loss, pixel accuracy and mean IoU on eval_iterations batches."""
     matrix, losses, count = utils.ConfusionMatrix(model.num_classes, place.device), torch.zeros((), device=place.device), 0

@@ -599,7 +599,7 @@ BROKEN = {
     "an unreadable picture": (lambda own: (own / "images" / "p0.png").write_bytes(b""), "p0.png can't be read as a picture"),
     "an unreadable mask": (lambda own: (own / "masks" / "p0.png").write_bytes(b"torn"), "p0.png can't be read as a picture"),
     "another size": (lambda own: rewrite(own / "masks" / "p0.png", lambda mask: mask[:8]), "a mask has its image's size"),
-    "an unknown value": (lambda own: rewrite(own / "masks" / "p0.png", lambda mask: mask + 9 * (mask == 2)), "holds 11 (36 pixels), not in the class table"),
+    "an unknown value": (lambda own: rewrite(own / "masks" / "p0.png", lambda mask: np.where(mask == 2, 11, mask).astype(np.uint8)), "holds 11 (36 pixels), not in the class table"),
     "a smoothed mask": (lambda own: rewrite(own / "masks" / "p0.png", lambda mask: np.arange(256, dtype=np.uint8).reshape(16, 16)), "saving as JPEG"),
     "an empty class": (lambda own: (own / "classes.csv").write_text((own / "classes.csv").read_text() + "3,none,7,7,7\n"), "no mask has a pixel of class 3 none"),
     "the same picture twice": (lambda own: [(own / "images" / f"p{i}.png").write_bytes((own / "images" / "p0.png").read_bytes()) for i in range(1, 6)],
