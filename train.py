@@ -4,6 +4,7 @@ One step is accum_steps micro-batches of batch_size pictures, then one update of
 on training and validation pictures; the best weights by validation are kept and, at the end, reported on every split.
 
     python train.py [recipes/NAME.py] [name=value …]     a recipe, or name=value, sets constants for one run
+    python train.py … resume=true                        the newest run goes on where it was stopped
 
 What a run leaves is in TrainingOutput/<dataset>-<date>-<time>; its best weights are unet_model.pth too, which inference.py takes.
 """
