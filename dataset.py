@@ -27,8 +27,6 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # else its import asks the network for a newer version
-import albumentations as A
 import cv2
 import numpy as np
 import torch
@@ -47,6 +45,7 @@ JUNK = {"thumbs.db", "desktop.ini"}  # what file managers leave behind, beside n
 PIXEL_LIMIT = 500_000_000  # a small file may unpack to any size; this much takes 1.5 GB
 Image.MAX_IMAGE_PIXELS = None  # opened() sees to it, with one sentence for every kind of file
 cv2.setNumThreads(0)  # pictures are worked on side by side already
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # else its import asks the network for a newer version
 
 
 class InputError(Exception):
@@ -81,7 +80,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
         with Image.open(path) as file:
             if file.width * file.height > PIXEL_LIMIT:
                 raise InputError(f"{path} has {file.width}×{file.height} pixels, more than {PIXEL_LIMIT:,}; cut it into smaller ones")
-            yield ImageOps.exif_transpose(file)
+            ImageOps.exif_transpose(file, in_place=True)
+            yield file
     except InputError:
         raise
     except Exception as error:  # Pillow's readers raise a dozen kinds for damaged files
@@ -97,7 +97,11 @@ def read_image(path: Path) -> np.ndarray:
             picture = Image.fromarray(np.clip(values * (255 / top) + .5, 0, 255).astype(np.uint8))
         if picture.has_transparency_data:
             picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
-        return np.array(picture.convert("RGB"))
+        image = np.empty((picture.height, picture.width, 3), np.uint8)
+        for top in range(0, picture.height, 1024):  # by parts: converted whole, a big picture would lie in memory three times
+            part = picture.crop((0, top, picture.width, min(top + 1024, picture.height)))
+            image[top:top + 1024] = part.convert("RGB")
+        return image
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -706,8 +710,10 @@ def prepare(dataset: str, data_dir: str, image_size: tuple[int, int], cache: boo
 
 # ---- the stream: position p of a run names the sample and its augmentation ----
 
-def make_augment(image_size: Sequence[int], names: str) -> A.Compose:
+def make_augment(image_size: Sequence[int], names: str) -> "albumentations.Compose":
     """What may differ between two pictures of the same thing; geometry moves image and mask together, colour the image alone."""
+    import albumentations as A  # slow to import; inference.py never needs it
+
     height, width = image_size
     known = {
         "zoom": A.RandomResizedCrop((height, width), scale=(.6, 1), ratio=(.85 * width / height, 1.18 * width / height),
@@ -731,7 +737,7 @@ def shuffled(seed: int, epoch: int, count: int) -> np.ndarray:
 class SegmentationDataset(Dataset):
     """One split. With augment, item p is position p of an endless run; without, item i is the i-th pair as it is."""
 
-    def __init__(self, data: Data, split: str, augment: A.Compose | None = None, seed: int = 0):
+    def __init__(self, data: Data, split: str, augment: "albumentations.Compose | None" = None, seed: int = 0):
         self.data, self.rows, self.augment, self.seed = data, data.splits[split], augment, seed
 
     def __len__(self) -> int:
@@ -743,7 +749,7 @@ class SegmentationDataset(Dataset):
         return self.rows[shuffled(self.seed, epoch, len(self.rows))[place]]
 
     def __getitem__(self, position: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Image uint8 (3, H, W) and mask uint8 (H, W)."""
+        """Image uint8 (3, H, W), whose channels lie together in memory, and mask uint8 (H, W)."""
         if self.augment is None:
             image, mask = self.data.read(self.rows[position])
         else:
@@ -752,7 +758,13 @@ class SegmentationDataset(Dataset):
             self.augment.set_random_state(np.random.default_rng((self.seed, position)), random.Random(f"{self.seed} {position}"))
             both = self.augment(image=image, mask=mask)
             image, mask = both["image"], both["mask"]
-        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), torch.from_numpy(np.ascontiguousarray(mask))
+        return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1), torch.from_numpy(np.ascontiguousarray(mask))
+
+
+def stack(samples: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """A batch: images uint8 (B, 3, H, W) in channels_last order, as decoders and the net have it, so that nothing is turned round; masks (B, H, W)."""
+    images, masks = zip(*samples)
+    return torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2), torch.stack(masks)
 
 
 def leave_signals_to_parent(_: int) -> None:
@@ -761,17 +773,20 @@ def leave_signals_to_parent(_: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def training_batches(dataset: SegmentationDataset, batch_size: int, first: int = 0, num_workers: int = 0) -> Iterator:
-    """Batches of the positions first, first + 1, … without end: images uint8 (B, 3, H, W), masks uint8 (B, H, W)."""
-    return iter(DataLoader(dataset, batch_size, sampler=itertools.count(first), num_workers=num_workers, pin_memory=torch.cuda.is_available(),
-                           worker_init_fn=leave_signals_to_parent, generator=torch.Generator()))  # its own: it must not draw from the one that dropout uses
+def training_batches(dataset: SegmentationDataset, batch_size: int, first: int = 0, num_workers: int = 0, rank: int = 0, processes: int = 1) -> Iterator:
+    """Batches of the positions from `first` on, without end; with several processes each of them takes every so manieth batch."""
+    starts = itertools.count(first + rank * batch_size, processes * batch_size)
+    positions = (range(start, start + batch_size) for start in starts)
+    return iter(DataLoader(dataset, batch_sampler=positions, num_workers=num_workers, collate_fn=stack, pin_memory=torch.cuda.is_available(),
+                           prefetch_factor=4 if num_workers else None, worker_init_fn=leave_signals_to_parent,
+                           generator=torch.Generator()))  # its own: it must not draw from the one that dropout uses
 
 
-def ordered_batches(dataset: SegmentationDataset, batch_size: int, batches: int = 0) -> Iterator:
-    """A split without augmentation, as batches in order; or that many batches of pairs taken evenly from all of it."""
+def ordered_batches(dataset: SegmentationDataset, batch_size: int, batches: int = 0, rank: int = 0, processes: int = 1) -> Iterator:
+    """A split without augmentation, as batches in order; or that many batches of pairs taken evenly from all of it; shared among processes."""
     count = min(len(dataset), batches * batch_size) if batches else len(dataset)
-    chosen = np.linspace(0, len(dataset) - 1, count).round().astype(int)
-    return iter(DataLoader(dataset, batch_size, sampler=chosen.tolist(), generator=torch.Generator()))
+    chosen = np.linspace(0, len(dataset) - 1, count).round().astype(int)[rank::processes]
+    return iter(DataLoader(dataset, batch_size, sampler=chosen.tolist(), collate_fn=stack, generator=torch.Generator()))
 
 
 # ---- the report ----

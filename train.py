@@ -5,6 +5,7 @@ on training and validation pictures; the best weights by validation are kept and
 
     python train.py [recipes/NAME.py] [name=value …]     a recipe, or name=value, sets constants for one run
     python train.py … resume=true                        the newest run goes on where it was stopped
+    torchrun --standalone --nproc_per_node=N train.py …  N processes, each with batch_size pictures of its own in a micro-batch
 
 What a run leaves is in TrainingOutput/<dataset>-<date>-<time>; its best weights are unet_model.pth too, which inference.py takes.
 """
@@ -12,6 +13,7 @@ import copy
 import filecmp
 import json
 import math
+import os
 import shlex
 import shutil
 import signal
@@ -19,7 +21,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,6 +32,7 @@ except ImportError:  # Windows
     fcntl = None
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 import utils
@@ -41,7 +44,7 @@ dataset = "streets"  # streets, cityscapes, cityscapes24, cityscapes34, carvana,
 data_dir = "Dataset"  # where named data sets lie, in a folder of their name
 image_size = (80, 128)  # (height, width) that pictures are resized to; twice the side is four times the work
 cache = True  # keep resized pictures in Dataset/cache; False decodes every file every time, for disks too small
-num_workers = 0  # processes that read and augment; on a GPU about the number of cores, on a CPU they take the net's time
+num_workers = -1  # processes that read and augment beside the net; -1: one for each core on a GPU, and none on a CPU, whose time is the net's
 
 # model
 architecture = "unet"  # or unet++, whose skips are nets of their own: finer at the same features, and two to three times the work
@@ -96,8 +99,10 @@ def check_settings() -> None:
     """What no data set could make right, said before anything is read."""
     positive = {name: globals()[name] for name in ("batch_size", "accum_steps", "training_iterations", "eval_interval", "save_model_interval",
                                                    "base_lr", "decay_factor", "plateau_patience")}
-    not_negative = {name: globals()[name] for name in ("num_workers", "eval_iterations", "min_lr", "warmup_steps", "weight_decay", "grad_clip", "seed",
+    not_negative = {name: globals()[name] for name in ("eval_iterations", "min_lr", "warmup_steps", "weight_decay", "grad_clip", "seed",
                                                        "class_weights", "focal_gamma", "tversky_beta", "patience")}
+    if num_workers < -1:
+        raise InputError(f"num_workers is {num_workers}; expected 0 or more, or -1 for as many as suit the device")
     for name, value in {**positive, **not_negative}.items():
         if value < 0 or value == 0 and name in positive:
             raise InputError(f"{name} is {value}; expected {'more than 0' if name in positive else '0 or more'}")
@@ -142,6 +147,10 @@ def rate_at(step: int, history: list[dict]) -> float:
     return utils.learning_rate(step, base_lr, min_lr, warmup_steps, decay_factor, lr_schedule, training_iterations, falls)
 
 
+def images_per_step() -> int:
+    return accum_steps * batch_size * utils.processes()
+
+
 def can_compile(place: utils.Place) -> bool:
     """torch.compile is worth its wait on GPUs; it needs triton, which not every system has, a C compiler and Python's headers."""
     has_compiler = any(map(shutil.which, ("cc", "gcc", "clang"))) and Path(sysconfig.get_path("include"), "Python.h").exists()
@@ -149,14 +158,17 @@ def can_compile(place: utils.Place) -> bool:
 
 
 @contextmanager
-def memory_explained(place: utils.Place) -> Iterator[None]:
-    """Too little memory ends in a sentence that says what to lower."""
+def failures_explained(place: utils.Place) -> Iterator[None]:
+    """Too little memory, and the end of another process, end in a sentence that says what to do."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if "shared memory" in str(error):
             raise InputError(f"the {num_workers} workers ran out of shared memory, of which containers have little; give more (docker: --shm-size=8g), "
                              "or set num_workers=0") from error
+        if utils.processes() > 1 and any(word in str(error) for word in ("gloo", "NCCL")):
+            raise InputError("another process of this run has ended; what it said stands above. Without a cause there it was killed: go on with resume=true, "
+                             "or let torchrun do so by itself with --max-restarts=3") from error
         if not utils.is_out_of_memory(error):
             raise
         fewer = next((size for size in range(batch_size // 2, 0, -1) if batch_size % size == 0), 0)
@@ -189,9 +201,13 @@ class Training:
         torch.manual_seed(seed)
         self.data, self.place = data, place
         self.arguments = model_arguments(len(data.table.names))
-        self.model = build_model(**self.arguments).to(place.device, memory_format=torch.channels_last)
-        self.fast_model = torch.compile(self.model) if compile_model and can_compile(place) else self.model
+        model = build_model(**self.arguments)
+        if utils.processes() > 1 and place.device.type == "cuda":  # on CPUs, where it is not to be had, each process normalises by its own pictures
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        self.model = model.to(place.device, memory_format=torch.channels_last)
         self.judged = copy.deepcopy(self.model) if ema_decay else self.model  # the weights that are evaluated and kept
+        self.shared_model = DistributedDataParallel(self.model, broadcast_buffers=False) if utils.processes() > 1 else self.model
+        self.fast_model = torch.compile(self.shared_model) if compile_model and can_compile(place) else self.shared_model
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=base_lr, weight_decay=weight_decay, fused=True)  # one kernel for all weights
         self.scaler = torch.amp.GradScaler(place.device.type, enabled=place.dtype == torch.float16)
         counted = torch.from_numpy(data.pixels[data.splits["train"]].sum(axis=0))[:len(data.table.names)]
@@ -199,12 +215,13 @@ class Training:
         self.loss_of = utils.make_loss(loss, weights, focal_gamma, tversky_beta)
         self.splits = {name: SegmentationDataset(data, name) for name in data.splits}
         self.stream = SegmentationDataset(data, "train", make_augment(image_size, augment), seed)
-        self.step, self.skipped, self.skipped_in_row, self.seconds, self.training_seconds = 0, 0, 0, 0.0, 0.0
+        self.step, self.skipped, self.skipped_in_row, self.seconds, self.training_seconds, self.waiting_seconds = 0, 0, 0, 0.0, 0.0, 0.0
         self.history: list[dict] = []
         self.rates: list[float] = []
+        self.best: dict | None = None  # the best checkpoint so far where the disk does not hold it yet
 
     def images_seen(self) -> int:
-        return self.step * accum_steps * batch_size
+        return self.step * images_per_step()
 
     def speed(self) -> float:
         """Images a second while training, evaluations left out."""
@@ -219,14 +236,20 @@ class Training:
         self.model.train()
         torch.manual_seed(seed * 1_000_003 + step)  # dropout follows from the step, so that a run can be taken up anywhere
         total = torch.zeros((), device=place.device)
-        for _ in range(accum_steps):
-            images, masks = place.put(next(batches))
-            with place.autocast():
-                logits = self.fast_model(images)
-            # Deep supervision gives several logits to a mask.
-            part = self.loss_of(logits, masks.repeat(len(logits) // len(masks), 1, 1)) / accum_steps
-            self.scaler.scale(part).backward()
-            total += part.detach()
+        for part in range(accum_steps):
+            waited = time.perf_counter()
+            batch = next(batches)
+            self.waiting_seconds += time.perf_counter() - waited
+            images, masks = place.put(batch)
+            is_last = part == accum_steps - 1  # with it the gradients of all processes become their mean
+            with self.shared_model.no_sync() if utils.processes() > 1 and not is_last else nullcontext():
+                with place.autocast():
+                    logits = self.fast_model(images)
+                # Deep supervision gives several logits to a mask.
+                part_loss = self.loss_of(logits, masks.repeat(len(logits) // len(masks), 1, 1)) / accum_steps
+                self.scaler.scale(part_loss).backward()
+            total += part_loss.detach() / utils.processes()
+        utils.add_up(total)
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), grad_clip or math.inf)
         loss_value, norm_value = torch.stack([total, norm]).tolist()  # the one wait for the device in a step
@@ -246,8 +269,8 @@ class Training:
 
     def explain_not_finite(self, step: int, rate: float, loss_value: float, norm_value: float) -> str:
         what = f"loss is {loss_value}" if not math.isfinite(loss_value) else f"gradient's length is {norm_value}"
-        first = (step - 1) * accum_steps * batch_size
-        names = [self.data.pairs[self.stream.row(position)].image.name for position in range(first, first + accum_steps * batch_size)]
+        first = (step - 1) * images_per_step()
+        names = [self.data.pairs[self.stream.row(position)].image.name for position in range(first, first + images_per_step())]
         cause = (f"the learning rate {rate:.1e} is likely too high: start again with a lower base_lr" if self.place.dtype == torch.float32 else
                  f"{self.place.precision} is likely too coarse: go on with precision=fp32, or start again with a lower base_lr")
         return (f"the {what} at step {step}, which was not taken; {cause}. Its pictures: {', '.join(names[:16])}{' …' * (len(names) > 16)}. "
@@ -261,17 +284,16 @@ class Training:
             mean.lerp_(new, 1 - decay) if mean.is_floating_point() else mean.copy_(new)
 
     def evaluate(self, run: Path) -> str:
-        """Judge, write down, draw, and keep the weights if they are the best so far; returns a line that says how it went."""
+        """Judge, write down, draw, and hold the weights if they are the best so far; returns a line that says how it went."""
+        utils.share_buffers(self.judged)  # batch norm's averages are those of the first process, as in the checkpoint
         row = {"step": self.step, "images_seen": self.images_seen(), "seconds": round(self.seconds, 2), "learning_rate": self.rates[-1]}
         row |= {f"{name}_{key}": value for name in ("train", "val") for key, value in evaluate(self.judged, self.splits[name], self.loss_of, self.place).items()}
         self.history.append(row)
-        utils.write_table(run / "history.csv", [list(row), *(list(past.values()) for past in self.history)])
-        best = self.best_evaluation()
-        utils.draw_curves(run / "curves.png", self.history, self.history[best]["step"])
-        draw_predictions(run / "predictions" / f"step_{self.step:06d}.png", self.judged, self.splits["val"], self.place)
-        if best == len(self.history) - 1:
-            utils.save_checkpoint(run / "best.pth", self.describe({key: row[key] for key in row if key.startswith("val_")}))
-            publish(run)
+        if utils.rank() == 0:
+            utils.write_table(run / "history.csv", [list(row), *(list(past.values()) for past in self.history)])
+            draw_predictions(run / "predictions" / f"step_{self.step:06d}.png", self.judged, self.splits["val"], self.place)
+            if self.best_evaluation() == len(self.history) - 1:
+                self.best = copy.deepcopy(self.describe({key: row[key] for key in row if key.startswith("val_")}))
         return f"step {self.step}: " + ", ".join(f"{key} {row[key]:.3f}" for key in ("train_loss", "val_loss", "train_mean_iou", "val_mean_iou"))
 
     def best_evaluation(self) -> int:
@@ -296,19 +318,29 @@ class Training:
                 "image_size": list(image_size), "scale": self.data.scale(), "step": self.step, "metrics": metrics, "constants": constants()}
 
     def save(self, run: Path) -> None:
-        """last.pth: the checkpoint, and all else that the next step depends on."""
+        """best.pth and curves.png where they are out of date; then last.pth: the checkpoint, and all else that the next step depends on."""
+        if utils.rank() > 0:
+            return
+        if self.history:
+            utils.draw_curves(run / "curves.png", self.history, self.history[self.best_evaluation()]["step"])
+        if self.best:
+            utils.save_checkpoint(run / "best.pth", self.best)
+            publish(run)
+            self.best = None
         raw = {name: tensor.cpu() for name, tensor in self.model.state_dict().items()} if ema_decay else {}
         state = {"weights": raw, "optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(), "history": self.history,
                  "rates": self.rates, "skipped": self.skipped, "seconds": self.seconds, "training_seconds": self.training_seconds,
-                 "data": self.data.fingerprint()}
+                 "waiting_seconds": self.waiting_seconds, "data": self.data.fingerprint(), "processes": utils.processes(), "launch": launch()}
         utils.save_checkpoint(run / "last.pth", {**self.describe({}), "resume": state})
 
     def load(self, run: Path) -> None:
         """Take up a run where its last.pth stands, if it is the same run."""
-        saved = utils.load_checkpoint(run / "last.pth")
+        saved = utils.from_first(lambda: utils.load_checkpoint(run / "last.pth"))
         state, then, now = saved["resume"], saved["constants"], constants()
         free = FREE_TO_CHANGE | (set() if lr_schedule == "cosine" else {"training_iterations"})
         changed = [f"{name} is {now[name]!r} and was {then.get(name)!r}" for name in now if name not in free and now[name] != then.get(name)]
+        if (before := state.get("processes", 1)) != utils.processes():
+            changed.append(f"the number of processes is {utils.processes()} and was {before}")
         if changed:
             raise InputError(f"{run} can't go on otherwise than it began: {', '.join(changed)}; give it the same settings, or start a new run")
         if state["data"] != self.data.fingerprint():
@@ -319,14 +351,14 @@ class Training:
         if state["scaler"]:  # empty where the run was not in fp16
             self.scaler.load_state_dict(state["scaler"])
         self.step, self.history, self.rates, self.skipped = saved["step"], state["history"], state["rates"], state["skipped"]
-        self.seconds, self.training_seconds = state["seconds"], state["training_seconds"]
+        self.seconds, self.training_seconds, self.waiting_seconds = state["seconds"], state["training_seconds"], state.get("waiting_seconds", 0.0)
 
 
 @torch.no_grad()
 def predictions(model: nn.Module, split: SegmentationDataset, place: utils.Place, batches: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Logits and masks of a split at image_size, batch by batch, in eval mode and without augmentation."""
+    """Logits and masks of this process's share of a split at image_size, batch by batch, in eval mode and without augmentation."""
     model.eval()
-    for batch in ordered_batches(split, batch_size, batches):
+    for batch in ordered_batches(split, batch_size, batches, utils.rank(), utils.processes()):
         images, masks = place.put(batch)
         with place.autocast():
             logits = model(images)
@@ -336,13 +368,14 @@ def predictions(model: nn.Module, split: SegmentationDataset, place: utils.Place
 @torch.no_grad()
 def evaluate(model: nn.Module, split: SegmentationDataset, loss_of: utils.Loss, place: utils.Place) -> dict:
     """Loss, pixel accuracy and mean IoU on eval_iterations batches."""
-    matrix, losses, count = utils.ConfusionMatrix(model.num_classes, place.device), torch.zeros((), device=place.device), 0
+    matrix, totals = utils.ConfusionMatrix(model.num_classes, place.device), torch.zeros(2, device=place.device)  # of losses, and of pictures
     for logits, masks in predictions(model, split, place, eval_iterations):
-        losses += loss_of(logits, masks) * len(masks)
-        count += len(masks)
+        totals[0] += loss_of(logits, masks) * len(masks)
+        totals[1] += len(masks)
         matrix.update(logits.argmax(1), masks)
+    utils.add_up(matrix.counts, totals)
     scores = matrix.scores()
-    return {"loss": losses.item() / count, "pixel_accuracy": scores["pixel_accuracy"], "mean_iou": scores["mean_iou"]}
+    return {"loss": (totals[0] / totals[1]).item(), "pixel_accuracy": scores["pixel_accuracy"], "mean_iou": scores["mean_iou"]}
 
 
 @torch.no_grad()
@@ -377,21 +410,26 @@ def publish(run: Path) -> None:
 
 def judge(model: nn.Module, split: SegmentationDataset, place: utils.Place, name: str) -> utils.ConfusionMatrix:
     """The whole split, each picture's logits resized to its mask's own size, as published results are counted."""
-    matrix, rows = utils.ConfusionMatrix(model.num_classes, place.device), iter(split.rows)
-    for logits, _ in tqdm(predictions(model, split, place), f"judging {name}", -(-len(split) // batch_size), leave=False):
+    rows = split.rows[utils.rank()::utils.processes()]
+    matrix, batches = utils.ConfusionMatrix(model.num_classes, place.device), -(-len(rows) // batch_size)
+    rows = iter(rows)
+    for logits, _ in tqdm(predictions(model, split, place), f"judging {name}", batches, leave=False, disable=utils.rank() > 0):
         for one, row in zip(logits, rows):
             mask = torch.from_numpy(split.data.read_full_mask(row)).to(place.device)
             preds = torch.cat([strip.argmax(1)[0] for strip in utils.upsampled(one[None], *mask.shape)])
             matrix.update(preds, mask)
+    utils.add_up(matrix.counts)
     return matrix
 
 
 def write_report(run: Path, training: Training) -> None:
     """With the best weights: report.json, the confusion matrix of the last split, and the closing table."""
-    training.judged.load_state_dict(utils.load_checkpoint(run / "best.pth")["weights"])
-    publish(run)
+    training.judged.load_state_dict(utils.from_first(lambda: utils.load_checkpoint(run / "best.pth")["weights"]))
     names, last, place = training.data.table.names, list(training.splits)[-1], training.place
     matrices = {name: judge(training.judged, split, place, name) for name, split in training.splits.items()}
+    if utils.rank() > 0:
+        return
+    publish(run)
     scores = {name: matrix.report(names) for name, matrix in matrices.items()}
     utils.draw_confusion(run / "confusion.png", matrices[last].counts, names)
     facts = {"seconds": round(training.seconds, 2), "images_per_second": round(training.speed(), 2), "parameters": count_parameters(training.model),
@@ -402,13 +440,23 @@ def write_report(run: Path, training: Training) -> None:
     predicted = matrices[last].counts.sum(dim=0).nonzero().flatten().tolist()
     if len(predicted) == 1:
         print(f"every pixel of {last} was taken for {names[predicted[0]]}: nothing else is learnt yet; train longer, or try class_weights=0.5")
+    waited = training.waiting_seconds / max(training.training_seconds, 1e-9)
+    print(f"{training.speed():.1f} images/s in training, of which {waited:.1%} was waiting for pictures" + "; raise num_workers" * (waited > .1))
+
+
+def launch() -> str:
+    """Names the torchrun that started this process, the same when it starts it again; "" without one."""
+    return f"{os.environ['TORCHELASTIC_RUN_ID']} {os.getppid()}" if "TORCHELASTIC_RUN_ID" in os.environ else ""
 
 
 def find_run() -> Path | None:
-    """The run that resume names, or None for a new one."""
+    """The run that resume names, or that torchrun takes up again after a process was killed; or None for a new one."""
+    newest = sorted(Path("TrainingOutput").glob("*/last.pth"), key=lambda path: path.stat().st_mtime)
+    if not resume and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)):
+        begun = Path(run_dir, "last.pth") if run_dir else newest[-1] if newest else Path("none")
+        return begun.parent if begun.exists() and utils.load_checkpoint(begun)["resume"]["launch"] == launch() else None
     if not resume:
         return None
-    newest = sorted(Path("TrainingOutput").glob("*/last.pth"), key=lambda path: path.stat().st_mtime)
     run = Path(resume) if resume not in ("true", True) else Path(run_dir) if run_dir else newest[-1].parent if newest else Path("TrainingOutput")
     if not (run / "last.pth").exists():
         raise InputError(f"resume is {resume!r}, but {run} holds no run that could go on (no last.pth); start one with resume=\"\"")
@@ -450,53 +498,58 @@ def locked(run: Path) -> Iterator[None]:
 
 def learn(training: Training, run: Path) -> int:
     """The loop: from where the run stands to its end, or to a signal, whose number it returns."""
-    batches = training_batches(training.stream, batch_size, training.images_seen(), num_workers)
-    bar = tqdm(total=training_iterations, initial=training.step, desc="training", unit="step", dynamic_ncols=True)
+    workers = num_workers if num_workers >= 0 else max(1, min(16, utils.cores() - 1)) if training.place.device.type == "cuda" else 0
+    batches = training_batches(training.stream, batch_size, training.images_seen(), workers, utils.rank(), utils.processes())
+    bar = tqdm(total=training_iterations, initial=training.step, desc="training", unit="step", dynamic_ncols=True, disable=utils.rank() > 0)
     start = time.perf_counter() - training.seconds
     try:
         with bar, signals_caught() as caught:
             while True:
                 training.seconds = time.perf_counter() - start
-                if training.is_due() and not caught:
+                number = max(utils.from_all(sum(caught)))  # all processes stop after the same step
+                if training.is_due() and not number:
                     bar.write(training.evaluate(run))
-                if training.step % save_model_interval == 0 or training.is_over() or caught:
+                if training.step % save_model_interval == 0 or training.is_over() or number:
                     training.save(run)
-                if training.is_over() or caught:
-                    return caught[0] if caught else 0
+                if training.is_over() or number:
+                    return number
                 loss_value = training.take_step(batches)
                 skipped = f", {training.skipped} skipped" if training.skipped else ""
                 bar.set_postfix_str(f"loss {loss_value:.3f}, lr {training.rates[-1]:.1e}, {training.speed():.1f} images/s{skipped}", refresh=False)
                 bar.update()
     finally:
-        if num_workers:
+        if workers:
             batches._shutdown_workers()  # they leave signals to this process, so that it must end them whatever happened
 
 
 def main() -> int:
     check_settings()
-    run = find_run()
-    place = utils.Place(device, precision)
-    data = prepare(dataset, data_dir, image_size, cache, seed)
+    place, is_first = utils.Place(device, precision), utils.rank() == 0
+    utils.join_processes(place.device)
+    run = utils.from_first(find_run)
+    data = utils.once_a_machine(lambda: prepare(dataset, data_dir, image_size, cache, seed))
     print(report(data))
-    with memory_explained(place):
+    with failures_explained(place):
         training = Training(data, place)
         is_new = run is None
         with writing(Path(run_dir or "TrainingOutput")):
-            run = run or make_run(data.name)
-        with locked(run):
+            run = run or utils.from_first(lambda: make_run(data.name))
+        with locked(run) if is_first else nullcontext():
             if not is_new:
                 training.load(run)
-            keep_earlier(run)
-            epochs = training_iterations * accum_steps * batch_size / len(training.stream)
-            print(f"{count_parameters(training.model):,} parameters on {place}; {training_iterations} steps are {epochs:.1f} epochs; "
-                  f"the run's files are in {run}" + f"; it goes on after step {training.step}" * (not is_new))
-            planned = [rate_at(step, training.history) for step in range(training.step + 1, training_iterations + 1)]
-            utils.draw_learning_rate(run / "learning_rate.png", training.rates + planned)
+            epochs = training_iterations * images_per_step() / len(training.stream)
+            print(f"{count_parameters(training.model):,} parameters on {place}{f', {utils.processes()} processes' * (utils.processes() > 1)}; "
+                  f"{training_iterations} steps are {epochs:.1f} epochs; the run's files are in {run}" + f"; it goes on after step {training.step}" * (not is_new))
+            if is_first:
+                keep_earlier(run)
+                planned = [rate_at(step, training.history) for step in range(training.step + 1, training_iterations + 1)]
+                utils.draw_learning_rate(run / "learning_rate.png", training.rates + planned)
             if number := learn(training, run):
                 arguments = [argument for argument in sys.argv[1:] if not argument.startswith("resume=")]
                 print(f"stopped after step {training.step}; to go on: python train.py {shlex.join([*arguments, f'resume={run.as_posix()}'])}")
                 return 128 + number
-            utils.draw_learning_rate(run / "learning_rate.png", training.rates)
+            if is_first:
+                utils.draw_learning_rate(run / "learning_rate.png", training.rates)
             write_report(run, training)
     print(f"weights: unet_model.pth, the best by validation; pictures, curves and report: {run}")
     return 0

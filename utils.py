@@ -12,8 +12,10 @@ import math
 import os
 import runpy
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -21,10 +23,76 @@ from typing import BinaryIO
 import cv2
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 
 from dataset import IGNORE, InputError
+
+# ---- processes: torchrun starts N of them, and numbers them; one alone is number 0 of 1 ----
+
+def rank() -> int:
+    return int(os.environ.get("RANK", 0))
+
+
+def processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def cores() -> int:
+    """The cores that this process has for itself."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, available // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
+def join_processes(device: torch.device) -> None:
+    """Meet the others: over nccl for what lies on GPUs, over gloo for the rest."""
+    if processes() == 1 or dist.is_initialized():
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    else:
+        torch.set_num_threads(cores())
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=2))  # the first may have much to read
+
+
+def from_first(make: Callable):
+    """What the first process makes, on all of them."""
+    box = [make() if rank() == 0 else None]
+    if processes() > 1:
+        dist.broadcast_object_list(box)
+    return box[0]
+
+
+def once_a_machine(make: Callable):
+    """make(), each machine's first process before its others, who find done what has to be done once."""
+    is_first = os.environ.get("LOCAL_RANK", "0") == "0"
+    made = make() if is_first else None
+    if processes() > 1:
+        dist.barrier()
+    return made if is_first else make()
+
+
+def from_all(thing) -> list:
+    """The thing of each process, in their order."""
+    things = [thing]
+    if processes() > 1:
+        things *= processes()
+        dist.all_gather_object(things, thing)
+    return things
+
+
+def add_up(*tensors: torch.Tensor) -> None:
+    """Put the sum over all processes into each tensor."""
+    for tensor in tensors if processes() > 1 else ():
+        dist.all_reduce(tensor)
+
+
+def share_buffers(model: torch.nn.Module) -> None:
+    """Give all processes the first one's buffers, which gradients don't keep alike: the averages of batch norm."""
+    for buffer in model.buffers() if processes() > 1 else ():
+        dist.broadcast(buffer, 0)
+
 
 # ---- settings: recipes and name=value ----
 
@@ -78,8 +146,11 @@ def run_script(module: dict, main: Callable[[], int | None]) -> None:
     """Run a script with the command line's settings; what the user can put right ends in a sentence, not in a traceback."""
     try:
         override(module, sys.argv[1:])
-        sys.exit(main())
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere if rank() else sys.stdout):
+            status = main()
+        sys.exit(status)
     except InputError as problem:
+        time.sleep(2 * (rank() > 0))  # where all processes failed alike, the first says so and torchrun ends the others meanwhile
         sys.exit(str(problem).rpartition("InputError: ")[2])  # one from a worker comes with the worker's traceback before it
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
@@ -94,6 +165,8 @@ class Place:
     def __init__(self, device: str, precision: str):
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        if device == "cuda" and processes() > 1:
+            device = f"cuda:{os.environ['LOCAL_RANK']}"
         try:
             self.device = torch.device(device)
             torch.zeros(1, device=self.device)
