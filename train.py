@@ -206,7 +206,7 @@ class Training:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.model = model.to(place.device, memory_format=torch.channels_last)
         self.judged = copy.deepcopy(self.model) if ema_decay else self.model  # the weights that are evaluated and kept
-        self.shared_model = DistributedDataParallel(self.model, broadcast_buffers=False) if utils.processes() > 1 else self.model
+        self.shared_model = DistributedDataParallel(self.model) if utils.processes() > 1 else self.model
         self.fast_model = torch.compile(self.shared_model) if compile_model and can_compile(place) else self.shared_model
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=base_lr, weight_decay=weight_decay, fused=True)  # one kernel for all weights
         self.scaler = torch.amp.GradScaler(place.device.type, enabled=place.dtype == torch.float16)

@@ -53,7 +53,11 @@ def join_processes(device: torch.device) -> None:
         torch.cuda.set_device(device)
     else:
         torch.set_num_threads(cores())
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=2))  # the first may have much to read
+    patience = timedelta(hours=1)  # the first may have much to read
+    store, number, count = next(dist.rendezvous("env://", timeout=patience))
+    store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)  # after a restart it still holds the addresses of those before
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=patience)
 
 
 def from_first(make: Callable):
@@ -64,15 +68,6 @@ def from_first(make: Callable):
     return box[0]
 
 
-def once_a_machine(make: Callable):
-    """make(), each machine's first process before its others, who find done what has to be done once."""
-    is_first = os.environ.get("LOCAL_RANK", "0") == "0"
-    made = make() if is_first else None
-    if processes() > 1:
-        dist.barrier()
-    return made if is_first else make()
-
-
 def from_all(thing) -> list:
     """The thing of each process, in their order."""
     things = [thing]
@@ -80,6 +75,14 @@ def from_all(thing) -> list:
         things *= processes()
         dist.all_gather_object(things, thing)
     return things
+
+
+def once_a_machine(make: Callable):
+    """make(), each machine's first process before its others, who find done what has to be done once."""
+    is_first = os.environ.get("LOCAL_RANK", "0") == "0"
+    made = make() if is_first else None
+    from_all(None)
+    return made if is_first else make()
 
 
 def add_up(*tensors: torch.Tensor) -> None:
@@ -155,6 +158,9 @@ def run_script(module: dict, main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 # ---- the machine ----
