@@ -2,40 +2,53 @@
 
 For each NAME.EXT there, InferenceOutput/TestPredictions gets NAME.png, a palette PNG of the picture's own size whose pixels are
 class ids and which shows the classes' colours; NAME_overlay.png, the picture under those colours with a legend; and a line in
-predictions.csv. The checkpoint says what net it is, its classes and its size: nothing is told twice.
+predictions.csv. The checkpoint says what net it is, its classes and its size: nothing is told twice. A picture that was coloured before by
+the same checkpoint with the same settings is left as it is, so that a run that was stopped does only what is missing.
 
 With uncertainty_passes=N the net predicts N times with dropout alive (Gal and Ghahramani, 2016), and the mean counts. NAME_uncertainty.png
 shows, left, the total uncertainty, the entropy of the mean; and right the part of it that the passes disagree about (epistemic: the net
 has not learnt it, more pictures would help), the total less the mean of their entropies. uncertainty.csv has both for each class.
 
     python inference.py [name=value …]
+    torchrun --standalone --nproc_per_node=N inference.py …     N processes share the pictures out
 """
+import hashlib
+import json
 import math
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
 import utils
-from dataset import InputError, list_files, read_image, resize_image
-from model import build_model
+from dataset import InputError, fingerprint, list_files, read_image, resize_image
+from model import DoubleConv, build_model
 
 checkpoint = "unet_model.pth"  # what train.py wrote; an earlier run's is TrainingOutput/<run>/best.pth
 input_dir = "InferenceOutput/TestImages"
 output_dir = "InferenceOutput/TestPredictions"
-overlay = True  # also the picture under its classes' colours
+batch_size = 8  # pictures that go through the net together, where they are of one size for it
 tile = False  # True: pictures larger than those trained on are not shrunk to their size but cut into tiles, at the scale that was trained
 uncertainty_passes = 0  # predictions with dropout alive, 20 for instance; 0 = one without. For nets trained with dropout
+overlay = True  # also the picture under its classes' colours
+overwrite = False  # True: also what this checkpoint has coloured before
 device = "auto"  # auto, cpu, cuda, cuda:1, mps
 precision = "auto"  # auto, fp32, bf16, fp16
 
 TILE = 512  # side of a tile's core, in the net's pixels
+AT_ONCE = 64_000_000  # pixels in memory as pictures that are read, coloured or written; a bigger picture is alone there
 
 
-def load_model(saved: dict, place: utils.Place) -> torch.nn.Module:
+def load_model(saved: dict, place: utils.Place) -> nn.Module:
     """The net that a checkpoint describes, ready to predict; with uncertainty_passes, dropout stays alive."""
     try:
         model = build_model(**saved["model"])
@@ -43,7 +56,10 @@ def load_model(saved: dict, place: utils.Place) -> torch.nn.Module:
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{checkpoint} does not fit the net that it describes ({str(error).splitlines()[0]}); expected one that train.py wrote") from error
     model.eval()
-    dropouts = [module for module in model.modules() if isinstance(module, torch.nn.Dropout)]
+    for block in [module for module in model.modules() if isinstance(module, DoubleConv)]:
+        for i in [i for i, layer in enumerate(block) if isinstance(layer, nn.BatchNorm2d)]:  # its factor and shift become the convolution's
+            block[i - 1], block[i] = fuse_conv_bn_eval(block[i - 1], block[i]), nn.Identity()
+    dropouts = [module for module in model.modules() if isinstance(module, nn.Dropout)]
     if uncertainty_passes and not dropouts:
         raise InputError(f"uncertainty_passes is {uncertainty_passes}, but {checkpoint} was trained without dropout, so that all passes agree; "
                          "train with dropout=0.1, or set uncertainty_passes=0")
@@ -66,13 +82,48 @@ def name_outputs(files: list[Path]) -> dict[Path, str]:
     return names
 
 
-def logit_strips(model: torch.nn.Module, small: np.ndarray, place: utils.Place) -> Iterator[tuple[int, list[torch.Tensor]]]:
-    """The net's logits of a picture (h, w, 3), strip by strip: the first row, and the strip (1, K, rows, w) once for each pass.
+# ---- from a picture to class ids ----
+
+class Prediction:
+    """What is known of a picture, filled from the top down."""
+
+    def __init__(self, shape: tuple[int, int], num_classes: int):
+        self.ids = np.empty(shape, np.uint8)  # (H, W)
+        self.uncertainty = np.empty((2, *shape), np.float32) if uncertainty_passes else None  # total and epistemic
+        self.sums = np.zeros((3, num_classes))  # of each class predicted: pixels, total and epistemic uncertainty
+        self.confidence, self.rows = 0.0, 0
+
+    def add(self, strips: tuple[torch.Tensor, ...]) -> None:
+        """The next rows, from their logits (1, K, rows, W), one tensor for each pass."""
+        probs = [strip.softmax(1) for strip in strips]
+        mean = sum(probs) / len(probs)
+        best, chosen = mean.max(1)  # (1, rows, W)
+        part = slice(self.rows, self.rows + chosen.shape[1])
+        self.rows = part.stop
+        self.ids[part] = chosen[0].byte().cpu().numpy()
+        self.confidence += best.sum(dtype=torch.float64).item() / self.ids.size
+        values = [None]  # of a pixel, to be summed up by class; None counts them
+        if self.uncertainty is not None:
+            total = torch.special.entr(mean).sum(1)  # in nats
+            aleatoric = sum(torch.special.entr(one).sum(1) for one in probs) / len(probs)
+            self.uncertainty[:, part] = torch.cat([total, (total - aleatoric).clamp(min=0)]).cpu().numpy()
+            values += [self.uncertainty[i, part].ravel() for i in range(2)]
+        for i, value in enumerate(values):
+            self.sums[i] += np.bincount(self.ids[part].ravel(), value, self.sums.shape[1])
+
+
+def net_size(shape: tuple[int, ...], saved: dict) -> list[int]:
+    """The size (h, w) at which a picture of this shape goes into the net."""
+    return [max(1, round(side * saved["scale"])) for side in shape[:2]] if tile else list(saved["image_size"])
+
+
+def logit_strips(model: nn.Module, small: np.ndarray, place: utils.Place) -> Iterator[tuple[int, list[torch.Tensor]]]:
+    """The net's logits of pictures (B, h, w, 3), strip by strip: the first row, and the strip (B, K, rows, w) once for each pass.
 
     Tiles start at multiples of what the net divides by, and reach over their cores by more than a pixel of the logits sees, so that the cores
     are what the whole picture would give. A strip's last row is the next one's first.
     """
-    height, width = small.shape[:2]
+    height, width = small.shape[1:3]
     multiple = 2 ** len(model.downs)
     core, context = (TILE // multiple * multiple or multiple, 8 * multiple) if tile else (max(height, width), 0)
     for top in range(0, max(1, height - 1), core):
@@ -80,34 +131,24 @@ def logit_strips(model: torch.nn.Module, small: np.ndarray, place: utils.Place) 
         passes: list[list[torch.Tensor]] = [[] for _ in range(max(1, uncertainty_passes))]
         for left in range(0, width, core):
             right, x = min(width, left + core), max(0, left - context)
-            piece = torch.from_numpy(small[y:top + core + context, x:left + core + context]).permute(2, 0, 1)[None]
-            piece = piece.to(place.device).contiguous(memory_format=torch.channels_last)
+            piece = torch.from_numpy(small[:, y:top + core + context, x:left + core + context]).to(place.device).permute(0, 3, 1, 2)
             with place.autocast():
                 for columns in passes:
-                    columns.append(model(piece)[..., top - y:bottom - y, left - x:right - x])
+                    columns.append(model(piece.contiguous(memory_format=torch.channels_last))[..., top - y:bottom - y, left - x:right - x])
         yield top, [torch.cat(columns, dim=3) for columns in passes]
 
 
 @torch.no_grad()
-def predict(model: torch.nn.Module, image: np.ndarray, saved: dict, place: utils.Place) -> tuple[np.ndarray, float, np.ndarray | None]:
-    """Class ids uint8 (H, W) of a picture uint8 (H, W, 3), their mean probability, and total and epistemic uncertainty (2, H, W) or None."""
-    height, width = image.shape[:2]
-    size = [max(1, round(side * saved["scale"])) for side in (height, width)] if tile else saved["image_size"]
-    small = resize_image(image, size)
+def predict(model: nn.Module, shapes: list[tuple[int, int]], small: np.ndarray, place: utils.Place) -> list[Prediction]:
+    """Predictions for pictures (B, h, w, 3) that are of the net's size and had these heights and widths before."""
     torch.manual_seed(0)  # the same picture gives the same uncertainty every time
-    ids, confidence, uncertainty = [], 0.0, []
+    results = [Prediction(shape, model.num_classes) for shape in shapes]
     for top, passes in logit_strips(model, small, place):
-        for strips in zip(*(utils.upsampled(logits, height, width, top, len(small)) for logits in passes)):
-            probs = [strip.softmax(1) for strip in strips]  # each (1, K, rows, W)
-            mean = sum(probs) / len(probs)
-            best, chosen = mean.max(1)
-            ids.append(chosen[0].byte().cpu())
-            confidence += best.sum().item()
-            if uncertainty_passes:
-                total = torch.special.entr(mean).sum(1)  # in nats
-                aleatoric = sum(torch.special.entr(one).sum(1) for one in probs) / len(probs)
-                uncertainty.append(torch.cat([total, (total - aleatoric).clamp(min=0)]).cpu())
-    return torch.cat(ids).numpy(), confidence / (height * width), torch.cat(uncertainty, dim=1).numpy() if uncertainty else None
+        for i, result in enumerate(results):
+            strips = (utils.upsampled(logits[i:i + 1], *result.ids.shape, top, small.shape[1]) for logits in passes)
+            for parts in zip(*strips):
+                result.add(parts)
+    return results
 
 
 def draw_uncertainty(uncertainty: np.ndarray, num_classes: int) -> np.ndarray:
@@ -118,50 +159,158 @@ def draw_uncertainty(uncertainty: np.ndarray, num_classes: int) -> np.ndarray:
     return utils.with_legend(np.concatenate(panels, axis=1), captions, [(255, 255, 255)] * 2)
 
 
-def main() -> int:
-    if uncertainty_passes < 0:
-        raise InputError(f"uncertainty_passes is {uncertainty_passes}; expected 0 or more")
-    saved = utils.load_checkpoint(Path(checkpoint))
-    place = utils.Place(device, precision)
-    model = load_model(saved, place)
+# ---- from files to files: threads read what comes next and write what is done while the net works ----
+
+class Job(NamedTuple):
+    """A picture to colour."""
+    path: Path
+    name: str  # of its files in output_dir
+    key: str  # names the picture, the checkpoint and the settings, and stands in NAME.png
+    pixels: int
+    size: tuple[int, ...]  # in the net
+
+
+def describe_job(path: Path, name: str, saved: dict, origin: str) -> Job:
+    with suppress(Exception), Image.open(path) as picture:  # why one can't be opened is said when it is read
+        facts = path.stat()
+        size = tuple(net_size((picture.height, picture.width), saved))
+        return Job(path, name, fingerprint(origin, path.name, facts.st_size, facts.st_mtime_ns), picture.width * picture.height, size)
+    return Job(path, name, "", 0, ())
+
+
+def group_jobs(jobs: list[Job]) -> list[list[Job]]:
+    """Batches in order: pictures of one size for the net, no more of them than batch_size and memory allow."""
+    groups: list[list[Job]] = []
+    most = 1 if uncertainty_passes else batch_size  # in a batch the dropout of one picture would depend on its neighbours
+    for job in jobs:
+        last = groups[-1] if groups else []
+        if last and len(last) < most and job.size == last[0].size and sum(one.pixels for one in [*last, job]) <= AT_ONCE:
+            last.append(job)
+        else:
+            groups.append([job])
+    return groups
+
+
+def complain(job: Job, problem: Exception, place: utils.Place) -> None:
+    """Name a picture that can't be coloured; the others go on."""
+    if not isinstance(problem, InputError) and not utils.is_out_of_memory(problem):
+        raise problem
+    is_known = isinstance(problem, InputError)
+    tqdm.write(str(problem) if is_known else f"{job.path} is too big for the memory of {place}; cut it, or try tile=true or device=cpu", file=sys.stderr)
+
+
+def read(job: Job, saved: dict, place: utils.Place) -> tuple[Job, np.ndarray, np.ndarray] | None:
+    """The picture as it is, and as the net takes it."""
+    try:
+        image = read_image(job.path)
+        return job, image, resize_image(image, net_size(image.shape, saved))
+    except (InputError, MemoryError) as problem:
+        complain(job, problem, place)
+    return None
+
+
+def color(model: nn.Module, pictures: list[tuple[Job, np.ndarray, np.ndarray]], place: utils.Place) -> list[tuple[Job, np.ndarray, Prediction]]:
+    """Predictions for a batch; where memory is too short for all of it at once, one by one."""
+    jobs, images, smalls = zip(*pictures)
+    try:
+        if len({small.shape for small in smalls}) == 1:  # a picture may be turned by its EXIF
+            batch = np.stack(smalls) if len(smalls) > 1 else smalls[0][None]
+            return list(zip(jobs, images, predict(model, [image.shape[:2] for image in images], batch, place)))
+    except (RuntimeError, MemoryError) as problem:
+        if len(pictures) == 1 or not utils.is_out_of_memory(problem):
+            complain(jobs[0], problem, place)
+            return []
+    return [result for picture in pictures for result in color(model, [picture], place)]
+
+
+def write(job: Job, image: np.ndarray, result: Prediction, saved: dict) -> tuple[Path, list]:
+    """All files of a picture, NAME.png last, whose note (key, confidence, sums) says that they are all there; returns the note."""
     names, colors = [entry["name"] for entry in saved["classes"]], [entry["color"] for entry in saved["classes"]]
+    target = Path(output_dir, job.name)
+    if overlay:
+        utils.save_picture(target.with_name(f"{job.name}_overlay.png"), utils.overlay(image, result.ids, names, colors))
+    if result.uncertainty is not None:
+        utils.save_picture(target.with_name(f"{job.name}_uncertainty.png"), draw_uncertainty(result.uncertainty, len(names)))
+    note = [job.key, result.confidence, result.sums.tolist()]
+    utils.save_mask(target.with_name(f"{job.name}.png"), result.ids, colors, prediction=json.dumps(note))
+    return job.path, note
+
+
+def find_note(job: Job) -> list | None:
+    """The note of a picture that was coloured before and has all its files."""
+    files = [Path(output_dir, f"{job.name}{ending}.png") for ending in ("", *["_overlay"] * overlay, *["_uncertainty"] * bool(uncertainty_passes))]
+    with suppress(ValueError):
+        note = json.loads(utils.read_note(files[0], "prediction"))
+        return note if job.key and note[0] == job.key and all(path.exists() for path in files) else None
+    return None
+
+
+def color_all(jobs: list[Job], model: nn.Module, saved: dict, place: utils.Place) -> Iterator[tuple[Path, list]]:
+    """The path and note of each picture that could be coloured, once its files are written."""
+    groups = group_jobs(jobs)
+    with ThreadPoolExecutor(min(8, utils.cores())) as pool, place.autocast():  # one autocast for all: it casts the weights once
+        def begin(group: list[Job]) -> list[Future]:
+            return [pool.submit(read, job, saved, place) for job in group]
+        reading, writing = begin(groups[0]) if groups else [], []
+        for group, following in zip(groups, [*groups[1:], []]):
+            pictures = [picture for future in reading if (picture := future.result())]
+            is_small = sum(job.pixels for job in [*group, *following]) <= 2 * AT_ONCE
+            reading = begin(following) if is_small else []
+            results = color(model, pictures, place) if pictures else []
+            yield from (future.result() for future in writing)
+            writing = [pool.submit(write, *result, saved) for result in results]
+            if not is_small:  # a big picture is alone in memory
+                del pictures, results
+                yield from (future.result() for future in writing)
+                reading, writing = begin(following), []
+        yield from (future.result() for future in writing)
+
+
+def write_tables(notes: list[tuple[str, list]], names: list[str]) -> None:
+    """predictions.csv: for each file its class shares and mean confidence; uncertainty.csv: for each class its uncertainties over all pictures."""
+    rows, totals = [["file", *names, "mean_confidence"]], np.zeros((3, len(names)))
+    for file, (_, confidence, sums) in notes:
+        totals += sums
+        rows.append([file, *(f"{pixels / sum(sums[0]):.4f}" for pixels in sums[0]), f"{confidence:.4f}"])
+    utils.write_table(Path(output_dir, "predictions.csv"), rows)
+    if uncertainty_passes:
+        means = [[name, f"{pixels / totals[0].sum():.4f}", *(f"{value / pixels:.4f}" for value in values)]
+                 for name, (pixels, *values) in zip(names, totals.T) if pixels]
+        utils.write_table(Path(output_dir, "uncertainty.csv"), [["class", "share", "total", "epistemic"], *means])
+
+
+def main() -> int:
+    if uncertainty_passes < 0 or batch_size < 1:
+        name = "batch_size" if batch_size < 1 else "uncertainty_passes"
+        raise InputError(f"{name} is {globals()[name]}; expected {int(batch_size < 1)} or more")
+    saved, place = utils.load_checkpoint(Path(checkpoint)), utils.Place(device, precision)
+    utils.join_processes(place.device)
+    model = load_model(saved, place)
     if not Path(input_dir).is_dir():
         raise InputError(f"input_dir {input_dir} is not there; make it and put pictures into it")
-    files, folder = list_files(Path(input_dir)), Path(output_dir)
+    files = list_files(Path(input_dir))
     if not files:
         raise InputError(f"no pictures in {input_dir}; put some there")
-    if folder.resolve() == Path(input_dir).resolve():
+    if Path(output_dir).resolve() == Path(input_dir).resolve():
         raise InputError(f"output_dir is {output_dir}, as input_dir is; name another, so that no picture is written over")
 
-    rows, failed = [["file", *names, "mean_confidence"]], 0
-    sums = np.zeros((3, len(names)))  # pixels, total and epistemic uncertainty of each class predicted
-    for path, name in tqdm(name_outputs(files).items(), "colouring", unit="picture"):
-        try:
-            image = read_image(path)
-            ids, confidence, uncertainty = predict(model, image, saved, place)
-        except (InputError, RuntimeError, MemoryError) as problem:
-            if not isinstance(problem, InputError):
-                if not utils.is_out_of_memory(problem):
-                    raise
-                problem = f"{path} is too big for the memory of {place}; cut it, or try tile=true or device=cpu"
-            tqdm.write(str(problem), file=sys.stderr)
-            failed += 1
-            continue
-        utils.save_mask(folder / f"{name}.png", ids, colors)
-        if overlay:
-            utils.save_picture(folder / f"{name}_overlay.png", utils.overlay(image, ids, names, colors))
-        if uncertainty is not None:
-            utils.save_picture(folder / f"{name}_uncertainty.png", draw_uncertainty(uncertainty, len(names)))
-            sums += [np.bincount(ids.ravel(), values.ravel(), len(names)) for values in (np.ones(ids.shape), *uncertainty)]
-        shares = [np.count_nonzero(ids == i) / ids.size for i in range(len(names))]
-        rows.append([path.name, *(f"{share:.4f}" for share in shares), f"{confidence:.4f}"])
-    utils.write_table(folder / "predictions.csv", rows)
-    if uncertainty_passes:
-        means = [[name, f"{pixels / sums[0].sum():.4f}", *(f"{value / pixels:.4f}" for value in values)]
-                 for name, (pixels, *values) in zip(names, sums.T) if pixels]
-        utils.write_table(folder / "uncertainty.csv", [["class", "share", "total", "epistemic"], *means])
-    print(f"{len(rows) - 1} of {len(files)} pictures coloured{f', {failed} could not be' * bool(failed)}; see {folder}")
-    return 1 if failed else 0
+    origin = fingerprint(hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest(), tile, uncertainty_passes, place.precision)
+    jobs = [describe_job(path, name, saved, origin) for path, name in name_outputs(files).items()][utils.rank()::utils.processes()]
+    notes = {job.path: note for job in jobs if not overwrite and (note := find_note(job))}
+    earlier = len(notes)
+    todo = [job for job in jobs if job.path not in notes]
+    with tqdm(total=len(jobs), initial=earlier, desc="colouring", unit="picture", disable=utils.rank() > 0) as bar:
+        for path, note in color_all(todo, model, saved, place):
+            notes[path] = note
+            bar.update()
+    notes = {path: note for part in utils.from_all(notes) for path, note in part.items()}
+    earlier, failed = sum(utils.from_all(earlier)), len(files) - len(notes)
+    if utils.rank() == 0:
+        write_tables([(path.name, notes[path]) for path in files if path in notes], [entry["name"] for entry in saved["classes"]])
+    utils.from_all(None)  # torchrun ends the others as soon as one says that something failed
+    before = f", {earlier} of them before (overwrite=true does them again)" * bool(earlier)
+    print(f"{len(notes)} of {len(files)} pictures coloured{before}{f', {failed} could not be' * bool(failed)}; see {output_dir}")
+    return 1 if failed and utils.rank() == 0 else 0
 
 
 if __name__ == "__main__":

@@ -26,8 +26,9 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
-from dataset import IGNORE, InputError
+from dataset import IGNORE, InputError, resize_image, resize_mask
 
 # ---- processes: torchrun starts N of them, and numbers them; one alone is number 0 of 1 ----
 
@@ -445,6 +446,9 @@ def load_checkpoint(path: Path) -> dict:
 
 # ---- pictures ----
 
+OVERLAY_SIDE = 4096  # longest side of an overlay: viewers choke on more
+
+
 def save_picture(path: Path, picture: np.ndarray) -> None:
     """uint8 (H, W, 3) RGB as PNG."""
     write_atomic(path, lambda file: Image.fromarray(picture).save(file, "png"))
@@ -458,11 +462,21 @@ def full_palette(colors: Sequence[Sequence[int]]) -> np.ndarray:
     return palette
 
 
-def save_mask(path: Path, mask: np.ndarray, colors: Sequence[Sequence[int]]) -> None:
-    """Class ids uint8 (H, W) as a palette PNG: its pixels hold the ids, viewers show the colours."""
+def save_mask(path: Path, mask: np.ndarray, colors: Sequence[Sequence[int]], **notes: str) -> None:
+    """Class ids uint8 (H, W) as a palette PNG: its pixels hold the ids, viewers show the colours; notes stand in it as text."""
+    texts = PngInfo()
+    for name, text in notes.items():
+        texts.add_text(name, text)
     picture = Image.fromarray(mask)
     picture.putpalette(full_palette(colors).tobytes())  # all 256 entries, else Pillow stores fewer bits and 255 comes back as 15
-    write_atomic(path, lambda file: picture.save(file, "png"))
+    write_atomic(path, lambda file: picture.save(file, "png", pnginfo=texts))
+
+
+def read_note(path: Path, name: str) -> str:
+    """A note that save_mask left in a picture, or "" where there is none."""
+    with suppress(Exception), Image.open(path) as picture:  # whatever lies there, it is not a mask with that note
+        return picture.info.get(name, "")
+    return ""
 
 
 def color_mask(mask: np.ndarray, colors: Sequence[Sequence[int]]) -> np.ndarray:
@@ -496,7 +510,10 @@ def with_legend(picture: np.ndarray, names: Sequence[str], colors: Sequence[Sequ
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, names: Sequence[str], colors: Sequence[Sequence[int]]) -> np.ndarray:
-    """The picture under its classes' colours, with a legend of the classes that are there."""
+    """The picture under its classes' colours, with a legend of the classes that are there; a picture too big for a screen is shrunk."""
+    if max(mask.shape) > OVERLAY_SIDE:
+        size = [max(1, round(side * OVERLAY_SIDE / max(mask.shape))) for side in mask.shape]
+        image, mask = resize_image(image, size), resize_mask(mask, size)
     blended = cv2.addWeighted(image, .45, color_mask(mask, colors), .55, 0)
     present = [i for i in range(len(names)) if (mask == i).any()]
     return with_legend(blended, [names[i] for i in present], [colors[i] for i in present])

@@ -1,5 +1,6 @@
 import csv
 import hashlib
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -57,8 +58,9 @@ def test_every_picture_gets_a_mask_of_its_own_size_an_overlay_and_a_row(place):
         assert 1 / 3 <= float(row["mean_confidence"]) <= 1
 
 
-def test_row_26_the_same_picture_twice_gives_the_same_mask(place):
+def test_row_26_the_same_picture_twice_gives_the_same_mask(place, monkeypatch):
     save(place, "a.png")
+    monkeypatch.setattr(inference, "overwrite", True)
     masks = []
     for _ in range(2):
         inference.main()
@@ -122,6 +124,7 @@ def test_uncertainty_is_drawn_and_reported_and_the_same_every_time(place, monkey
     for name in ("a.png", "b.png"):
         save(place, name)
     monkeypatch.setattr(inference, "uncertainty_passes", 5)
+    monkeypatch.setattr(inference, "overwrite", True)
     assert inference.main() == 0
     out = place / "TestPredictions"
     first = (out / "a_uncertainty.png").read_bytes()
@@ -140,14 +143,17 @@ def test_uncertainty_worked_out_pass_by_pass(place, monkeypatch):
     model = inference.load_model(utils.load_checkpoint(Path("unet_model.pth")), utils.Place("cpu", "fp32"))
     assert not model.training and all(not part.training for part in model.modules() if isinstance(part, torch.nn.BatchNorm2d))
     image = np.random.default_rng(0).integers(0, 256, (16, 24, 3)).astype(np.uint8)
-    ids, confidence, (total, epistemic) = inference.predict(model, image, {"image_size": [16, 24]}, utils.Place("cpu", "fp32"))
+    found, = inference.predict(model, [(16, 24)], image[None], utils.Place("cpu", "fp32"))
+    total, epistemic = found.uncertainty
     torch.manual_seed(0)
     with torch.no_grad():
         probs = np.stack([model(torch.from_numpy(image).permute(2, 0, 1)[None]).softmax(1)[0].numpy() for _ in range(4)])  # (N, K, H, W)
     mean = probs.mean(0)
     expected_total, aleatoric = -(mean * np.log(mean)).sum(0), -(probs * np.log(probs)).sum(1).mean(0)
     assert np.allclose(total, expected_total, atol=1e-5) and np.allclose(epistemic, expected_total - aleatoric, atol=1e-5)
-    assert np.array_equal(ids, mean.argmax(0)) and confidence == pytest.approx(mean.max(0).mean(), abs=1e-5)
+    assert np.array_equal(found.ids, mean.argmax(0)) and found.confidence == pytest.approx(mean.max(0).mean(), abs=1e-5)
+    for i, value in enumerate((np.ones((16, 24)), total, epistemic)):
+        assert np.allclose(found.sums[i], [value[found.ids == label].sum() for label in range(3)], atol=1e-4)
     assert epistemic.max() > 0
 
 
@@ -176,7 +182,7 @@ def test_a_full_or_closed_output_folder_ends_in_a_sentence(place, monkeypatch):
     def full(_):
         raise OSError(28, "No space left on device")
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(inference.InputError, match="a.png can't be written .No space left on device.; what was there before is as it was"):
+    with pytest.raises(inference.InputError, match="a_overlay.png can't be written .No space left on device.; what was there before is as it was"):
         inference.main()
 
 
@@ -194,18 +200,130 @@ def test_row_23_tiles_give_what_the_whole_picture_gives(place, monkeypatch, size
     image = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
     where = utils.Place("cpu", "fp32")
     with torch.no_grad():
-        (_, (whole,)), = inference.logit_strips(model, image, where)
+        (_, (whole,)), = inference.logit_strips(model, image[None], where)
         monkeypatch.setattr(inference, "tile", True)
         monkeypatch.setattr(inference, "TILE", 32)
-        parts = [(top, logits) for top, (logits,) in inference.logit_strips(model, image, where)]
+        parts = [(top, logits) for top, (logits,) in inference.logit_strips(model, image[None], where)]
     for (top, logits), (following, _) in zip(parts, parts[1:]):
         assert following == top + 32 and logits.shape[2] == 33
     tiled = torch.cat([*(logits[:, :, :32] for _, logits in parts[:-1]), parts[-1][1]], 2)
     assert tiled.shape == whole.shape and torch.allclose(tiled, whole, atol=1e-4)
     for scale in (1.0, .61):
-        saved = {"scale": scale, "image_size": [max(1, round(side * scale)) for side in size]}
+        small = inference.resize_image(image, [max(1, round(side * scale)) for side in size])
         results = []
         for tiles in (False, True):
             monkeypatch.setattr(inference, "tile", tiles)
-            results.append(inference.predict(model, image, saved, where))
-        assert results[0][0].shape == size and (results[0][0] != results[1][0]).mean() < 1e-3 and results[0][1] == pytest.approx(results[1][1], abs=1e-4)
+            results += inference.predict(model, [size], small[None], where)
+        whole, tiled = results
+        assert whole.ids.shape == size and (whole.ids != tiled.ids).mean() < 1e-3 and whole.confidence == pytest.approx(tiled.confidence, abs=1e-4)
+
+
+def test_batch_norm_is_folded_into_the_convolutions_and_changes_nothing(place):
+    for options in (dict(architecture="unet", bias=False), dict(architecture="unet++", dropout=.2, activation="leaky_relu")):
+        arguments = {"num_classes": 4, "features": [4, 8], **options}
+        torch.manual_seed(0)
+        model = inference.build_model(**arguments)
+        for part in model.modules():
+            if isinstance(part, torch.nn.BatchNorm2d):
+                for values in (part.running_mean, part.weight.data, part.bias.data):
+                    values.uniform_(-1, 1)
+                part.running_var.uniform_(.5, 2)
+        images = torch.randint(0, 256, (2, 3, 20, 28), dtype=torch.uint8)
+        folded = inference.load_model({"model": arguments, "weights": model.state_dict()}, utils.Place("cpu", "fp32"))
+        assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in folded.modules())
+        with torch.no_grad():
+            assert torch.allclose(folded(images), model.eval()(images), atol=1e-4)
+
+
+def outputs(place: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (place / "TestPredictions").iterdir()}
+
+
+@pytest.mark.parametrize("tile", [False, True])
+def test_batches_and_threads_give_what_one_picture_at_a_time_gives(place, monkeypatch, tile):
+    saved = utils.load_checkpoint(Path("unet_model.pth"))
+    utils.save_checkpoint(Path("unet_model.pth"), {**saved, "scale": .7})
+    monkeypatch.setattr(inference, "tile", tile)
+    monkeypatch.setattr(inference, "overwrite", True)
+    for i in range(9):
+        save(place, f"{i}.png", size=[(30, 20), (20, 30), (300, 210)][i % 4 % 3])
+    (place / "TestImages" / "torn.png").write_bytes(b"torn")
+    found = []
+    for batch, at_once in ((4, 64_000_000), (1, 64_000_000), (4, 1000)):  # in the last each picture is too big for company
+        monkeypatch.setattr(inference, "batch_size", batch)
+        monkeypatch.setattr(inference, "AT_ONCE", at_once)
+        assert inference.main() == 1
+        found.append(outputs(place))
+    assert len(found[0]) == 2 * 9 + 1 and found[0].keys() == found[1].keys() == found[2].keys()
+    for name in (name for name in found[0] if name.endswith(".png")):
+        pictures = [np.array(Image.open(io.BytesIO(files[name])).convert("RGB")).astype(int) for files in found]
+        assert (pictures[0] != pictures[1]).mean() < 1e-3 and (pictures[0] != pictures[2]).mean() < 1e-3
+
+
+def test_too_little_memory_for_a_batch_means_one_by_one_and_for_one_is_said(place, monkeypatch, capsys):
+    for i in range(3):
+        save(place, f"{i}.png", size=(30, 20 + i))
+    real, sizes = inference.predict, []
+
+    def predict(model, shapes, small, where):
+        sizes.append(len(small))
+        if len(small) > 1 or shapes == [(21, 30)]:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return real(model, shapes, small, where)
+    monkeypatch.setattr(inference, "predict", predict)
+    assert inference.main() == 1
+    said = capsys.readouterr()
+    assert sizes == [3, 1, 1, 1] and "1.png is too big for the memory of cpu" in said.err and "2 of 3 pictures coloured" in said.out
+    monkeypatch.setattr(inference, "predict", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        inference.main()
+
+
+def test_what_was_coloured_before_is_left_until_picture_checkpoint_or_settings_change(place, monkeypatch, capsys):
+    for name in ("a.png", "b.png", "c.png"):
+        save(place, name)
+    real, done = inference.write, []
+    monkeypatch.setattr(inference, "write", lambda job, *rest: done.append(job.path.name) or real(job, *rest))
+
+    def run(expected: str, **settings) -> None:
+        for name, value in settings.items():
+            monkeypatch.setattr(inference, name, value)
+        done.clear()
+        assert inference.main() == 0 and "".join(sorted(done)).replace(".png", "") == expected
+    run("abc")
+    first = outputs(place)
+    run("")
+    assert outputs(place) == first and "3 of them before (overwrite=true does them again)" in capsys.readouterr().out
+    (place / "TestPredictions" / "a.png").unlink()
+    (place / "TestPredictions" / "b_overlay.png").write_bytes(b"mine")
+    (place / "TestPredictions" / "c_overlay.png").unlink()
+    run("ac")
+    save(place, "b.png", size=(31, 20))
+    run("b")
+    run("abc", overwrite=True)
+    assert outputs(place).keys() == first.keys()
+    run("abc", overwrite=False, uncertainty_passes=2)
+    run("abc", uncertainty_passes=0)
+    saved = utils.load_checkpoint(Path("unet_model.pth"))
+    saved["weights"]["head.bias"] += 1
+    utils.save_checkpoint(Path("unet_model.pth"), saved)
+    run("abc")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is counted in other units elsewhere")
+def test_a_big_picture_takes_memory_for_itself_and_a_strip(place):
+    """108 megapixels, decoded to 324 MB in numpy and 432 MB in Pillow; everything at once would take several times that."""
+    save(place, "small.png")
+    saved = utils.load_checkpoint(Path("unet_model.pth"))
+    utils.save_checkpoint(Path("unet_model.pth"), {**saved, "scale": .5})
+
+    def peak() -> float:
+        code = ("import resource, sys; sys.path.insert(0, sys.argv[1]); import inference; inference.tile, inference.device = True, 'cpu'\n"
+                "assert inference.main() == 0; print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)")
+        done = subprocess.run([sys.executable, "-c", code, str(ROOT)], capture_output=True, text=True, check=True)
+        return int(done.stdout.split()[-1]) / 2 ** 10
+    alone = peak()
+    Image.new("RGB", (12000, 9000), (90, 120, 150)).save(place / "TestImages" / "big.png")
+    assert peak() - alone < 1000
+    with Image.open(place / "TestPredictions" / "big.png") as mask, Image.open(place / "TestPredictions" / "big_overlay.png") as overlay:
+        assert mask.size == (12000, 9000) and overlay.size[0] == 4096

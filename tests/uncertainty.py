@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 import inference
 import utils
-from dataset import IGNORE, prepare, read_image
+from dataset import IGNORE, prepare, read_image, resize_image
 
 checkpoint = "unet_model.pth"
 passes = 20  # predictions of each picture
@@ -28,10 +28,11 @@ def collect(saved: dict) -> tuple[np.ndarray, np.ndarray, str]:
     split = list(data.splits)[-1]
     wrong, uncertain = [], []
     for row in data.splits[split]:
-        ids, _, uncertainty = inference.predict(model, read_image(data.pairs[row].image), saved, place)
         mask = data.read_full_mask(row)
-        wrong.append((ids != mask)[mask != IGNORE])
-        uncertain.append(uncertainty[:, mask != IGNORE])
+        small = resize_image(read_image(data.pairs[row].image), saved["image_size"])
+        found, = inference.predict(model, [mask.shape], small[None], place)
+        wrong.append((found.ids != mask)[mask != IGNORE])
+        uncertain.append(found.uncertainty[:, mask != IGNORE])
     return np.concatenate(wrong), np.concatenate(uncertain, axis=1), split
 
 

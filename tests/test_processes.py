@@ -1,0 +1,215 @@
+"""Many processes on one machine, started by torchrun as a user does it."""
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import train
+import utils
+from conftest import ROOT, TINY, draw_squares
+from test_resume import assert_same
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="torchrun's processes and their signals are those of Unix")
+SETTINGS = {**TINY, "dataset": "own", "training_iterations": 12, "eval_interval": 3, "dropout": .2}
+
+
+def torchrun(count: int, script: Path, *arguments: str, restarts: int = 0) -> subprocess.Popen:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}", f"--max-restarts={restarts}", str(script), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def run(count: int, script: Path, *arguments: str, restarts: int = 0) -> tuple[int, str, str]:
+    process = torchrun(count, script, *arguments, restarts=restarts)
+    try:
+        out, errors = process.communicate(timeout=180)
+    finally:
+        process.kill()
+    return process.returncode, out, errors
+
+
+def settings(**changed) -> list[str]:
+    return [f"{name}={value}" for name, value in {**SETTINGS, **changed}.items()]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    draw_squares(tmp_path / "own", 10)
+    return tmp_path
+
+
+def script(folder: Path, text: str) -> Path:
+    """A program that has train.py as `train` and its constants from the command line."""
+    path = folder / "script.py"
+    path.write_text(f"import os, signal, sys\nsys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]\nimport torch, dataset, train, utils\n"
+                    f"{text}\nutils.run_script(vars(train), main)\n")
+    return path
+
+
+GRADIENTS = """
+build = train.build_model
+def without_batch_norm(**arguments):
+    model = build(**arguments)
+    for block in model.modules():
+        if isinstance(block, torch.nn.Sequential):
+            block[1], block[4] = torch.nn.Identity(), torch.nn.Identity()
+    return model
+
+def main():
+    train.build_model = without_batch_norm
+    place = utils.Place("cpu", "fp32")
+    utils.join_processes(place.device)
+    training = train.Training(utils.once_a_machine(lambda: train.prepare("own", "", (16, 16))), place)
+    kept = {}
+    training.optimizer.step = lambda: kept.update({name: parameter.grad.clone() for name, parameter in training.model.named_parameters() if parameter.grad is not None})
+    batches = train.training_batches(training.stream, train.batch_size, 0, 0, utils.rank(), utils.processes())
+    kept["loss"] = torch.tensor(training.take_step(batches))
+    torch.save(kept, f"{train.run_dir}-{utils.rank()}.pth")
+"""
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_a_step_of_n_processes_has_the_gradients_of_one_with_all_their_pictures(folder, count):
+    program = script(folder, GRADIENTS)
+    for processes, batch, name in ((1, 2 * count, "one"), (count, 2, "many")):
+        status, _, errors = run(processes, program, *settings(batch_size=batch, accum_steps=2, dropout=0, grad_clip=0, run_dir=name))
+        assert status == 0, errors
+    whole = torch.load(folder / "one-0.pth")
+    for number in range(count):
+        part = torch.load(folder / f"many-{number}.pth")
+        assert part.keys() == whole.keys() and len(whole) > 10
+        for name, gradient in whole.items():
+            assert torch.allclose(part[name], gradient, rtol=0, atol=1e-5 * gradient.abs().max().item()), name
+
+
+def test_two_processes_train_judge_and_leave_what_one_leaves_and_share_no_picture(folder, monkeypatch):
+    status, out, errors = run(2, ROOT / "train.py", *settings(run_dir="run", eval_iterations=0))
+    assert status == 0 and "2 processes" in out, errors
+    names = {str(path.relative_to(folder / "run")) for path in (folder / "run").rglob("*.p*")}
+    assert names == {"best.pth", "last.pth", "curves.png", "learning_rate.png", "confusion.png", *(f"predictions/step_{step:06d}.png" for step in (3, 6, 9, 12))}
+    assert out.count("mean Dice") == 1 and not list((folder / "run").glob(".*"))
+    with open(folder / "run" / "history.csv", newline="") as file:
+        history = list(csv.DictReader(file))
+    assert [int(row["images_seen"]) for row in history] == [12, 24, 36, 48]
+    for name, value in {**SETTINGS, "eval_iterations": 0}.items():
+        monkeypatch.setattr(train, name, value)
+    data = train.prepare("own", "", (16, 16))
+    training = train.Training(data, utils.Place("cpu", "fp32"))
+    training.model.load_state_dict(utils.load_checkpoint(folder / "run" / "last.pth")["weights"])
+    alone = train.evaluate(training.model, training.splits["val"], training.loss_of, training.place)
+    assert {name: float(history[-1][f"val_{name}"]) for name in alone} == pytest.approx(alone, rel=1e-5)
+    best = utils.load_checkpoint(folder / "run" / "best.pth")["weights"]
+    training.model.load_state_dict(best)
+    alone = train.judge(training.model, training.splits["test"], training.place, "test").report(data.table.names)
+    assert json.loads((folder / "run" / "report.json").read_text())["test"] == alone
+    seen = [range(start, start + 3) for number in range(2) for start in [3 * number, 6 + 3 * number]]
+    batches = [train.training_batches(training.stream, 3, 0, 0, number, 2) for number in range(2)]
+    for positions, number in zip(seen, (0, 0, 1, 1)):
+        _, masks = next(batches[number])
+        assert torch.equal(masks, torch.stack([training.stream[position][1] for position in positions]))
+
+
+KILLED = """
+take = train.Training.take_step
+def take_and_die(training, batches):
+    if (utils.rank(), os.environ["TORCHELASTIC_RESTART_COUNT"], training.step) == (1, "0", 7):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return take(training, batches)
+train.Training.take_step = take_and_die
+main = train.main
+"""
+
+
+def test_row_14_a_killed_worker_is_started_again_and_the_run_ends_the_same(folder):
+    options = dict(ema_decay=.9, accum_steps=2)
+    status, _, errors = run(2, ROOT / "train.py", *settings(run_dir="straight", **options))
+    assert status == 0, errors
+    for place in (dict(run_dir="killed"), dict()):  # in a folder of the user's, and in one that has to be found again
+        status, out, errors = run(2, script(folder, KILLED), *settings(**options, **place), restarts=2)
+        assert status == 0 and "it goes on after step 6" in out, errors
+        assert_same(folder / "straight", folder / "killed" if place else next(folder.glob("TrainingOutput/own-*")))
+
+
+def test_a_restart_before_anything_was_saved_begins_anew_and_takes_up_nobody_elses_run(folder):
+    assert run(1, ROOT / "train.py", *settings())[0] == 0
+    early = """
+def main():
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return train.main()
+"""
+    status, out, errors = run(2, script(folder, early), *settings(), restarts=1)
+    assert status == 0 and "goes on after" not in out, errors
+    assert len(list(folder.glob("TrainingOutput/own-*/report.json"))) == 2
+
+
+def test_a_signal_stops_all_processes_after_one_step_and_the_run_goes_on_with_as_many_alone(folder):
+    process = torchrun(2, ROOT / "train.py", *settings(run_dir="run", training_iterations=100000, save_model_interval=100000))
+    deadline = time.time() + 120
+    while not (folder / "run" / "history.csv").exists() and time.time() < deadline:
+        time.sleep(.1)
+    process.send_signal(signal.SIGTERM)
+    out, errors = process.communicate(timeout=120)
+    step = utils.load_checkpoint(folder / "run" / "last.pth")["step"]
+    assert step > 0 and f"stopped after step {step};" in out and "Sending process" in errors
+    status, _, errors = run(1, ROOT / "train.py", *settings(resume="run", training_iterations=step + 3))
+    assert status == 1 and "the number of processes is 1 and was 2" in errors
+    status, out, errors = run(2, ROOT / "train.py", *settings(resume="run", training_iterations=step + 3))
+    assert status == 0 and f"it goes on after step {step}" in out, errors
+
+
+def test_what_is_wrong_is_said_once(folder):
+    status, _, errors = run(2, ROOT / "train.py", *settings(loss="mse"))
+    assert status == 1 and errors.count("loss is 'mse'") == 1
+
+
+def test_inference_shares_the_pictures_out_and_does_what_is_missing_after_a_kill(folder):
+    from test_inference import CLASSES, UNet, save
+
+    arguments = dict(architecture="unet", num_classes=3, features=[4, 8])
+    utils.save_checkpoint(Path("unet_model.pth"), {"format": 1, "model": arguments, "weights": UNet(3, features=[4, 8]).state_dict(),
+                                                   "classes": CLASSES, "image_size": [16, 24]})
+    place = folder / "InferenceOutput"
+    (place / "TestImages").mkdir(parents=True)
+    for i in range(7):
+        save(place, f"{i}.png")
+    program = script(folder, """
+import inference
+write = inference.write
+def write_and_tell(job, *rest):
+    with open(f"done-{utils.rank()}.txt", "a") as file:
+        print(job.path.name, file=file)
+    done = write(job, *rest)
+    if job.path.name == "4.png" and not os.path.exists("killed"):
+        open("killed", "w")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return done
+inference.write, inference.batch_size = write_and_tell, 1
+main = inference.main
+train = inference
+""")
+
+    def done() -> list[str]:
+        found = [name for number in range(2) for name in Path(f"done-{number}.txt").read_text().split()]
+        for number in range(2):
+            Path(f"done-{number}.txt").write_text("")
+        return found
+    assert run(2, program, "device=cpu")[0] == 1
+    first = done()
+    status, out, errors = run(2, program, "device=cpu")
+    assert status == 0 and "7 of 7 pictures coloured" in out, errors
+    second = done()
+    assert sorted({*first, *second}) == [f"{i}.png" for i in range(7)] and "4.png" not in second and len(first) == len({*first})
+    (place / "TestImages" / "bad.png").write_bytes(b"torn")
+    status, out, errors = run(2, program, "device=cpu", "overwrite=true")
+    assert status == 1 and "7 of 8 pictures coloured, 1 could not be" in out and "bad.png can't be read" in errors
+    assert sorted(done()) == [f"{i}.png" for i in range(7)]
+    with open(place / "TestPredictions" / "predictions.csv", newline="") as file:
+        assert [row["file"] for row in csv.DictReader(file)] == [f"{i}.png" for i in range(7)]
