@@ -204,7 +204,8 @@ class Training:
         model = build_model(**self.arguments)
         if utils.processes() > 1 and place.device.type == "cuda":  # on CPUs, where it is not to be had, each process normalises by its own pictures
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        self.model = model.to(place.device, memory_format=torch.channels_last)
+        self.layout = place.layout(features[0])
+        self.model = model.to(place.device, memory_format=self.layout)
         self.judged = copy.deepcopy(self.model) if ema_decay else self.model  # the weights that are evaluated and kept
         self.shared_model = DistributedDataParallel(self.model) if utils.processes() > 1 else self.model
         self.fast_model = torch.compile(self.shared_model) if compile_model and can_compile(place) else self.shared_model
@@ -240,7 +241,7 @@ class Training:
             waited = time.perf_counter()
             batch = next(batches)
             self.waiting_seconds += time.perf_counter() - waited
-            images, masks = place.put(batch)
+            images, masks = place.put(batch, self.layout)
             is_last = part == accum_steps - 1  # with it the gradients of all processes become their mean
             with self.shared_model.no_sync() if utils.processes() > 1 and not is_last else nullcontext():
                 with place.autocast():
