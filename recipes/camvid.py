@@ -8,7 +8,6 @@ Dataset/CamVid, or name it: python train.py recipes/camvid.py data_dir=PATH
 """
 dataset = "camvid"
 image_size = (360, 480)
-num_workers = 8
 
 architecture = "unet"
 features = (64, 128, 256, 512)

@@ -12,7 +12,6 @@ Lay images/ and labels/ into Dataset/gta5, or name their folder: python train.py
 """
 dataset = "gta5"
 image_size = (264, 480)
-num_workers = 8
 
 architecture = "unet"
 features = (64, 128, 256, 512)

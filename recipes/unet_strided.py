@@ -14,7 +14,6 @@ Then python inference.py uncertainty_passes=20 draws what the net is unsure of.
 """
 dataset = "cityscapes34"
 image_size = (128, 256)
-num_workers = 4
 
 architecture = "unet"
 features = (64, 128, 256, 512)

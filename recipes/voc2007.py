@@ -15,7 +15,6 @@ recipes/voc2007.py
 """
 dataset = "voc2007"
 image_size = (192, 256)
-num_workers = 4
 
 architecture = "unet"
 features = (64, 128, 256, 512)

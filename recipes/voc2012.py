@@ -14,7 +14,6 @@ recipes/voc2012.py
 """
 dataset = "voc2012"
 image_size = (192, 256)
-num_workers = 4
 
 architecture = "unet"
 features = (64, 128, 256, 512)

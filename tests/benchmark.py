@@ -291,14 +291,37 @@ utils.run_script(vars(train), train.main)
 """
 
 
+# Times how long it takes to add up the gradients of the paper's net over all processes.
+ALL_REDUCE = """
+import sys, time
+sys.path.insert(0, {root!r})
+import torch, utils
+place = utils.Place({device!r}, "fp32")
+utils.join_processes(place.device)
+gradients, seconds = torch.ones(31_000_000, device=place.device), []
+for _ in range({repeats} + 1):
+    began = time.perf_counter()
+    utils.add_up(gradients)
+    gradients[0].item()
+    seconds.append(time.perf_counter() - began)
+if utils.rank() == 0:
+    print("seconds", *seconds[1:])
+torch.distributed.destroy_process_group()
+"""
+
+
+def python(count: int) -> list[str]:
+    """The command for so many processes."""
+    return [sys.executable, *(["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"] if count > 1 else [])]
+
+
 def run_steps(folder: Path, steps: int, count: int, *arguments: str) -> tuple[float, float, float]:
     """Seconds until the end, images/s and share of waiting of so many steps of train.py on `count` processes that share the cores."""
     program = folder / "few.py"
     program.write_text(FEW_STEPS.format(root=str(ROOT), steps=steps, warm=5 if steps else 0))
-    several = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"] if count > 1 else []
     settings = [f"data_dir={ROOT / 'Dataset'}", f"device={device}", f"precision={precision}", *arguments]
     began = time.perf_counter()
-    done = subprocess.run([sys.executable, *several, program, *settings], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run([*python(count), program, *settings], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     seconds = time.perf_counter() - began
     if done.returncode:
         raise InputError(f"train.py failed: {done.stderr[-2000:]}")
@@ -335,6 +358,9 @@ def measure_processes(place: utils.Place, folder: Path) -> dict:
     found["waiting for pictures"] = spread([share for _, share in runs[1]])
     if count > 1:
         found[f"{count} processes against one"] = spread([many / one for (one, _), (many, _) in zip(runs[1], runs[count])])
+        (folder / "reduce.py").write_text(ALL_REDUCE.format(root=str(ROOT), device=device, repeats=repeats))
+        done = subprocess.run([*python(count), "reduce.py"], cwd=folder, capture_output=True, text=True, check=True)
+        found["seconds to add up 124 MB"] = spread([float(value) for value in done.stdout.split("seconds")[1].split()])
     print(f"default run on {place}")
     for name, values in found.items():
         print(f"    {name:<36} {values['median']:10.3f}  ({values['least']:.3f} to {values['most']:.3f})")

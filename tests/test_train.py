@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -399,3 +400,16 @@ def test_training_on_a_gpu_works_and_saves_plain_keys(run_train, tmp_path, preci
     run_train(dataset="own", run_dir="run", device="cuda", precision=precision, compile_model=precision == "bf16")
     saved = utils.load_checkpoint(tmp_path / "unet_model.pth")  # row 31
     build_model(**saved["model"]).load_state_dict(saved["weights"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_stays_flat_over_2000_steps(make_training):
+    training = make_training(dropout=.2, ema_decay=.9, features=(2, 4), augment="flip")
+    batches = train.training_batches(training.stream, 2)
+    used = []
+    for _ in range(2000):
+        training.take_step(batches)
+        if training.step % 500 == 0:
+            with open("/proc/self/statm") as file:
+                used.append(int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2 ** 20)
+    assert used[-1] - used[0] < 5, used  # MB
