@@ -95,11 +95,11 @@ def read_image(path: Path) -> np.ndarray:
             values = np.nan_to_num(np.asarray(picture, np.float32), posinf=0, neginf=0)
             top = 65535 if picture.mode.startswith("I;16") else max(values.max(), 1)
             picture = Image.fromarray(np.clip(values * (255 / top) + .5, 0, 255).astype(np.uint8))
-        if picture.has_transparency_data:
-            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
         image = np.empty((picture.height, picture.width, 3), np.uint8)
         for top in range(0, picture.height, 1024):  # by parts: converted whole, a big picture would lie in memory three times
             part = picture.crop((0, top, picture.width, min(top + 1024, picture.height)))
+            if part.has_transparency_data:
+                part = Image.alpha_composite(Image.new("RGBA", part.size, "white"), part.convert("RGBA"))
             image[top:top + 1024] = part.convert("RGB")
         return image
 

@@ -16,12 +16,14 @@ import hashlib
 import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -70,11 +72,11 @@ def load_model(saved: dict, place: utils.Place) -> nn.Module:
 
 def name_outputs(files: list[Path]) -> dict[Path, str]:
     """A name for each picture's files, its stem where that is free: cat.jpg and cat.png never share one."""
-    stems = [path.stem.lower() for path in files]
+    stems = Counter(path.stem.lower() for path in files)
     names: dict[Path, str] = {}
     taken: set[str] = set()
     for path in files:
-        name = path.stem if stems.count(path.stem.lower()) == 1 else path.name
+        name = path.stem if stems[path.stem.lower()] == 1 else path.name
         while taken & (own := {f"{name}{ending}".lower() for ending in ("", "_overlay", "_uncertainty")}):
             name += "_"
         taken |= own
@@ -101,7 +103,7 @@ class Prediction:
         part = slice(self.rows, self.rows + chosen.shape[1])
         self.rows = part.stop
         self.ids[part] = chosen[0].byte().cpu().numpy()
-        self.confidence += best.sum(dtype=torch.float64).item() / self.ids.size
+        self.confidence += best.sum().item() / self.ids.size
         values = [None]  # of a pixel, to be summed up by class; None counts them
         if self.uncertainty is not None:
             total = torch.special.entr(mean).sum(1)  # in nats
@@ -161,21 +163,28 @@ def draw_uncertainty(uncertainty: np.ndarray, num_classes: int) -> np.ndarray:
 
 # ---- from files to files: threads read what comes next and write what is done while the net works ----
 
+class Note(NamedTuple):
+    """What predictions.csv needs to know of a picture; it stands in NAME.png."""
+    confidence: float
+    sums: np.ndarray  # (3, K): of each class predicted the pixels, and total and epistemic uncertainty
+
+
 class Job(NamedTuple):
     """A picture to colour."""
     path: Path
     name: str  # of its files in output_dir
-    key: str  # names the picture, the checkpoint and the settings, and stands in NAME.png
+    key: str  # names the picture, the checkpoint and the settings, and stands in all its files
     pixels: int
     size: tuple[int, ...]  # in the net
 
 
 def describe_job(path: Path, name: str, saved: dict, origin: str) -> Job:
+    key, pixels, size = "", 0, ()
     with suppress(Exception), Image.open(path) as picture:  # why one can't be opened is said when it is read
         facts = path.stat()
+        key, pixels = fingerprint(origin, path.name, facts.st_size, facts.st_mtime_ns), picture.width * picture.height
         size = tuple(net_size((picture.height, picture.width), saved))
-        return Job(path, name, fingerprint(origin, path.name, facts.st_size, facts.st_mtime_ns), picture.width * picture.height, size)
-    return Job(path, name, "", 0, ())
+    return Job(path, name, key, pixels, size)
 
 
 def group_jobs(jobs: list[Job]) -> list[list[Job]]:
@@ -193,10 +202,11 @@ def group_jobs(jobs: list[Job]) -> list[list[Job]]:
 
 def complain(job: Job, problem: Exception, place: utils.Place) -> None:
     """Name a picture that can't be coloured; the others go on."""
-    if not isinstance(problem, InputError) and not utils.is_out_of_memory(problem):
+    if utils.is_out_of_memory(problem):
+        problem = InputError(f"{job.path} is too big for the memory of {place}; cut it, or try tile=true or device=cpu")
+    if not isinstance(problem, InputError):
         raise problem
-    is_known = isinstance(problem, InputError)
-    tqdm.write(str(problem) if is_known else f"{job.path} is too big for the memory of {place}; cut it, or try tile=true or device=cpu", file=sys.stderr)
+    tqdm.write(str(problem), file=sys.stderr)
 
 
 def read(job: Job, saved: dict, place: utils.Place) -> tuple[Job, np.ndarray, np.ndarray] | None:
@@ -204,7 +214,7 @@ def read(job: Job, saved: dict, place: utils.Place) -> tuple[Job, np.ndarray, np
     try:
         image = read_image(job.path)
         return job, image, resize_image(image, net_size(image.shape, saved))
-    except (InputError, MemoryError) as problem:
+    except (InputError, MemoryError, cv2.error) as problem:
         complain(job, problem, place)
     return None
 
@@ -223,30 +233,40 @@ def color(model: nn.Module, pictures: list[tuple[Job, np.ndarray, np.ndarray]], 
     return [result for picture in pictures for result in color(model, [picture], place)]
 
 
-def write(job: Job, image: np.ndarray, result: Prediction, saved: dict) -> tuple[Path, list]:
-    """All files of a picture, NAME.png last, whose note (key, confidence, sums) says that they are all there; returns the note."""
+def output_files(job: Job) -> list[Path]:
+    """The pictures that a job leaves: the mask, and what else is asked for."""
+    endings = [""] + overlay * ["_overlay"] + (uncertainty_passes > 0) * ["_uncertainty"]
+    return [Path(output_dir, f"{job.name}{ending}.png") for ending in endings]
+
+
+def write(job: Job, image: np.ndarray, result: Prediction, saved: dict, place: utils.Place) -> tuple[Job, Note] | None:
+    """All files of a picture, each with the job's key in it, the mask last; returns what predictions.csv needs."""
     names, colors = [entry["name"] for entry in saved["classes"]], [entry["color"] for entry in saved["classes"]]
-    target = Path(output_dir, job.name)
-    if overlay:
-        utils.save_picture(target.with_name(f"{job.name}_overlay.png"), utils.overlay(image, result.ids, names, colors))
+    mask, *others = output_files(job)
+    drawings = [lambda: utils.overlay(image, result.ids, names, colors)] * overlay
     if result.uncertainty is not None:
-        utils.save_picture(target.with_name(f"{job.name}_uncertainty.png"), draw_uncertainty(result.uncertainty, len(names)))
-    note = [job.key, result.confidence, result.sums.tolist()]
-    utils.save_mask(target.with_name(f"{job.name}.png"), result.ids, colors, prediction=json.dumps(note))
-    return job.path, note
-
-
-def find_note(job: Job) -> list | None:
-    """The note of a picture that was coloured before and has all its files."""
-    files = [Path(output_dir, f"{job.name}{ending}.png") for ending in ("", *["_overlay"] * overlay, *["_uncertainty"] * bool(uncertainty_passes))]
-    with suppress(ValueError):
-        note = json.loads(utils.read_note(files[0], "prediction"))
-        return note if job.key and note[0] == job.key and all(path.exists() for path in files) else None
+        drawings.append(lambda: draw_uncertainty(result.uncertainty, len(names)))
+    try:
+        for path, draw in zip(others, drawings, strict=True):
+            utils.save_picture(path, draw(), key=job.key)
+        note = Note(result.confidence, result.sums)
+        utils.save_mask(mask, result.ids, colors, key=job.key, note=json.dumps([note.confidence, note.sums.tolist()]))
+        return job, note
+    except (MemoryError, cv2.error) as problem:
+        complain(job, problem, place)
     return None
 
 
-def color_all(jobs: list[Job], model: nn.Module, saved: dict, place: utils.Place) -> Iterator[tuple[Path, list]]:
-    """The path and note of each picture that could be coloured, once its files are written."""
+def find_note(job: Job) -> Note | None:
+    """What is known of a picture that was coloured before and has all its files."""
+    if job.key and not overwrite and all(utils.read_note(path, "key") == job.key for path in output_files(job)):
+        confidence, sums = json.loads(utils.read_note(output_files(job)[0], "note"))
+        return Note(confidence, np.array(sums))
+    return None
+
+
+def color_all(jobs: list[Job], model: nn.Module, saved: dict, place: utils.Place) -> Iterator[tuple[Job, Note] | None]:
+    """Each job and its note once its files are written; None where that failed."""
     groups = group_jobs(jobs)
     with ThreadPoolExecutor(min(8, utils.cores())) as pool, place.autocast():  # one autocast for all: it casts the weights once
         def begin(group: list[Job]) -> list[Future]:
@@ -258,7 +278,7 @@ def color_all(jobs: list[Job], model: nn.Module, saved: dict, place: utils.Place
             reading = begin(following) if is_small else []
             results = color(model, pictures, place) if pictures else []
             yield from (future.result() for future in writing)
-            writing = [pool.submit(write, *result, saved) for result in results]
+            writing = [pool.submit(write, *result, saved, place) for result in results]
             if not is_small:  # a big picture is alone in memory
                 del pictures, results
                 yield from (future.result() for future in writing)
@@ -266,10 +286,10 @@ def color_all(jobs: list[Job], model: nn.Module, saved: dict, place: utils.Place
         yield from (future.result() for future in writing)
 
 
-def write_tables(notes: list[tuple[str, list]], names: list[str]) -> None:
+def write_tables(notes: list[tuple[str, Note]], names: list[str]) -> None:
     """predictions.csv: for each file its class shares and mean confidence; uncertainty.csv: for each class its uncertainties over all pictures."""
     rows, totals = [["file", *names, "mean_confidence"]], np.zeros((3, len(names)))
-    for file, (_, confidence, sums) in notes:
+    for file, (confidence, sums) in notes:
         totals += sums
         rows.append([file, *(f"{pixels / sum(sums[0]):.4f}" for pixels in sums[0]), f"{confidence:.4f}"])
     utils.write_table(Path(output_dir, "predictions.csv"), rows)
@@ -279,38 +299,47 @@ def write_tables(notes: list[tuple[str, list]], names: list[str]) -> None:
         utils.write_table(Path(output_dir, "uncertainty.csv"), [["class", "share", "total", "epistemic"], *means])
 
 
-def main() -> int:
-    if uncertainty_passes < 0 or batch_size < 1:
-        name = "batch_size" if batch_size < 1 else "uncertainty_passes"
-        raise InputError(f"{name} is {globals()[name]}; expected {int(batch_size < 1)} or more")
-    saved, place = utils.load_checkpoint(Path(checkpoint)), utils.Place(device, precision)
-    utils.join_processes(place.device)
-    model = load_model(saved, place)
+def find_files() -> list[Path]:
     if not Path(input_dir).is_dir():
         raise InputError(f"input_dir {input_dir} is not there; make it and put pictures into it")
+    if Path(output_dir).resolve() == Path(input_dir).resolve():
+        raise InputError(f"output_dir is {output_dir}, as input_dir is; name another, so that no picture is written over")
     files = list_files(Path(input_dir))
     if not files:
         raise InputError(f"no pictures in {input_dir}; put some there")
-    if Path(output_dir).resolve() == Path(input_dir).resolve():
-        raise InputError(f"output_dir is {output_dir}, as input_dir is; name another, so that no picture is written over")
+    return files
 
-    origin = fingerprint(hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest(), tile, uncertainty_passes, place.precision)
-    jobs = [describe_job(path, name, saved, origin) for path, name in name_outputs(files).items()][utils.rank()::utils.processes()]
-    notes = {job.path: note for job in jobs if not overwrite and (note := find_note(job))}
-    earlier = len(notes)
-    todo = [job for job in jobs if job.path not in notes]
-    with tqdm(total=len(jobs), initial=earlier, desc="colouring", unit="picture", disable=utils.rank() > 0) as bar:
-        for path, note in color_all(todo, model, saved, place):
-            notes[path] = note
+
+def main() -> int:
+    for name, least in (("batch_size", 1), ("uncertainty_passes", 0)):
+        if globals()[name] < least:
+            raise InputError(f"{name} is {globals()[name]}; expected {least} or more")
+    place, is_first = utils.Place(device, precision), utils.rank() == 0
+    utils.join_processes(place.device)
+    saved = utils.from_first(lambda: utils.load_checkpoint(Path(checkpoint)))
+    model, files = load_model(saved, place), utils.from_first(find_files)
+
+    # Each process looks at its part of the files for what was done before; what is missing is shared out anew.
+    weights = hashlib.sha256()
+    for tensor in saved["weights"].values():
+        weights.update(np.ascontiguousarray(tensor.numpy()))
+    origin = fingerprint(weights.hexdigest(), saved["classes"], saved.get("scale"), tile, uncertainty_passes, overlay, place.precision)
+    own = [describe_job(*item, saved, origin) for item in list(name_outputs(files).items())[utils.rank()::utils.processes()]]
+    notes = {job.path: note for job in own if (note := find_note(job))}
+    earlier = sum(utils.from_all(len(notes)))
+    missing = sorted(job for part in utils.from_all([job for job in own if job.path not in notes]) for job in part)[utils.rank()::utils.processes()]
+    with tqdm(total=len(missing), desc="colouring", unit="picture", disable=not is_first) as bar:
+        for done in color_all(missing, model, saved, place):
             bar.update()
+            notes |= {done[0].path: done[1]} if done else {}
     notes = {path: note for part in utils.from_all(notes) for path, note in part.items()}
-    earlier, failed = sum(utils.from_all(earlier)), len(files) - len(notes)
-    if utils.rank() == 0:
+    failed = len(files) - len(notes)
+    if is_first:
         write_tables([(path.name, notes[path]) for path in files if path in notes], [entry["name"] for entry in saved["classes"]])
     utils.from_all(None)  # torchrun ends the others as soon as one says that something failed
     before = f", {earlier} of them before (overwrite=true does them again)" * bool(earlier)
     print(f"{len(notes)} of {len(files)} pictures coloured{before}{f', {failed} could not be' * bool(failed)}; see {output_dir}")
-    return 1 if failed and utils.rank() == 0 else 0
+    return 1 if failed and is_first else 0
 
 
 if __name__ == "__main__":

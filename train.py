@@ -81,7 +81,7 @@ seed = 0  # split, start, order, augmentation and dropout all follow from it
 eval_interval = 200  # steps between evaluations
 eval_iterations = 16  # batches of each split per evaluation; 0 = all
 patience = 0  # evaluations without a better validation mean IoU before the run ends early; 0 = never
-save_model_interval = 200  # steps between saves of last.pth
+save_model_interval = 200  # steps between saves of last.pth, best.pth and curves.png
 
 # machine
 device = "auto"  # auto, cpu, cuda, cuda:1, mps
@@ -158,17 +158,14 @@ def can_compile(place: utils.Place) -> bool:
 
 
 @contextmanager
-def failures_explained(place: utils.Place) -> Iterator[None]:
-    """Too little memory, and the end of another process, end in a sentence that says what to do."""
+def memory_explained(place: utils.Place) -> Iterator[None]:
+    """Too little memory ends in a sentence that says what to lower."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if "shared memory" in str(error):
             raise InputError(f"the {num_workers} workers ran out of shared memory, of which containers have little; give more (docker: --shm-size=8g), "
                              "or set num_workers=0") from error
-        if utils.processes() > 1 and any(word in str(error) for word in ("gloo", "NCCL")):
-            raise InputError("another process of this run has ended; what it said stands above. Without a cause there it was killed: go on with resume=true, "
-                             "or let torchrun do so by itself with --max-restarts=3") from error
         if not utils.is_out_of_memory(error):
             raise
         fewer = next((size for size in range(batch_size // 2, 0, -1) if batch_size % size == 0), 0)
@@ -179,11 +176,11 @@ def failures_explained(place: utils.Place) -> Iterator[None]:
 
 @contextmanager
 def signals_caught() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM are put into a list, for the step in hand to be finished; a second one stops at once."""
+    """Ctrl-C and SIGTERM are put into a list, for the step in hand to be finished; a second Ctrl-C stops at once."""
     caught: list[int] = []
 
     def catch(number: int, _) -> None:
-        if caught:
+        if caught and number == signal.SIGINT:
             raise KeyboardInterrupt
         caught.append(number)
     before = {number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -220,6 +217,7 @@ class Training:
         self.history: list[dict] = []
         self.rates: list[float] = []
         self.best: dict | None = None  # the best checkpoint so far where the disk does not hold it yet
+        self.drawn = 0  # the last evaluation that curves.png shows
 
     def images_seen(self) -> int:
         return self.step * images_per_step()
@@ -235,7 +233,8 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.model.train()
-        torch.manual_seed(seed * 1_000_003 + step)  # dropout follows from the step, so that a run can be taken up anywhere
+        # Dropout follows from the step, so that a run can be taken up anywhere, and from the process.
+        torch.manual_seed(((seed * 1_000_003 + step) * utils.processes() + utils.rank()) % 2 ** 63)
         total = torch.zeros((), device=place.device)
         for part in range(accum_steps):
             waited = time.perf_counter()
@@ -294,7 +293,7 @@ class Training:
             utils.write_table(run / "history.csv", [list(row), *(list(past.values()) for past in self.history)])
             draw_predictions(run / "predictions" / f"step_{self.step:06d}.png", self.judged, self.splits["val"], self.place)
             if self.best_evaluation() == len(self.history) - 1:
-                self.best = copy.deepcopy(self.describe({key: row[key] for key in row if key.startswith("val_")}))
+                self.best = self.describe({key: row[key] for key in row if key.startswith("val_")})
         return f"step {self.step}: " + ", ".join(f"{key} {row[key]:.3f}" for key in ("train_loss", "val_loss", "train_mean_iou", "val_mean_iou"))
 
     def best_evaluation(self) -> int:
@@ -314,25 +313,30 @@ class Training:
     def describe(self, metrics: dict) -> dict:
         """The checkpoint: all that inference needs to know."""
         table = self.data.table
-        return {"format": 1, "model": self.arguments, "weights": {name: tensor.cpu() for name, tensor in self.judged.state_dict().items()},
+        return {"format": 1, "model": self.arguments, "weights": {name: tensor.to("cpu", copy=True) for name, tensor in self.judged.state_dict().items()},
                 "classes": [{"name": name, "color": list(color)} for name, color in zip(table.names, table.colors)],
                 "image_size": list(image_size), "scale": self.data.scale(), "step": self.step, "metrics": metrics, "constants": constants()}
 
-    def save(self, run: Path) -> None:
-        """best.pth and curves.png where they are out of date; then last.pth: the checkpoint, and all else that the next step depends on."""
-        if utils.rank() > 0:
-            return
-        if self.history:
-            utils.draw_curves(run / "curves.png", self.history, self.history[self.best_evaluation()]["step"])
+    def keep_best(self, run: Path) -> None:
+        """Put the best weights where the disk has worse ones."""
         if self.best:
             utils.save_checkpoint(run / "best.pth", self.best)
             publish(run)
             self.best = None
+
+    def save(self, run: Path) -> None:
+        """best.pth, then last.pth: the checkpoint, and all else that the next step depends on; then the curves."""
+        if utils.rank() > 0:
+            return
+        self.keep_best(run)
         raw = {name: tensor.cpu() for name, tensor in self.model.state_dict().items()} if ema_decay else {}
         state = {"weights": raw, "optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(), "history": self.history,
                  "rates": self.rates, "skipped": self.skipped, "seconds": self.seconds, "training_seconds": self.training_seconds,
                  "waiting_seconds": self.waiting_seconds, "data": self.data.fingerprint(), "processes": utils.processes(), "launch": launch()}
         utils.save_checkpoint(run / "last.pth", {**self.describe({}), "resume": state})
+        if self.history and self.history[-1]["step"] > self.drawn:
+            utils.draw_curves(run / "curves.png", self.history, self.history[self.best_evaluation()]["step"])
+            self.drawn = self.history[-1]["step"]
 
     def load(self, run: Path) -> None:
         """Take up a run where its last.pth stands, if it is the same run."""
@@ -431,6 +435,7 @@ def write_report(run: Path, training: Training) -> None:
     if utils.rank() > 0:
         return
     publish(run)
+    utils.draw_learning_rate(run / "learning_rate.png", training.rates)
     scores = {name: matrix.report(names) for name, matrix in matrices.items()}
     utils.draw_confusion(run / "confusion.png", matrices[last].counts, names)
     facts = {"seconds": round(training.seconds, 2), "images_per_second": round(training.speed(), 2), "parameters": count_parameters(training.model),
@@ -452,13 +457,16 @@ def launch() -> str:
 
 def find_run() -> Path | None:
     """The run that resume names, or that torchrun takes up again after a process was killed; or None for a new one."""
-    newest = sorted(Path("TrainingOutput").glob("*/last.pth"), key=lambda path: path.stat().st_mtime)
-    if not resume and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)):
-        begun = Path(run_dir, "last.pth") if run_dir else newest[-1] if newest else Path("none")
-        return begun.parent if begun.exists() and utils.load_checkpoint(begun)["resume"]["launch"] == launch() else None
+    found = sorted(Path("TrainingOutput").glob("*/last.pth"), key=lambda path: path.stat().st_mtime, reverse=True)
+    found = [path for path in (Path(run_dir, "last.pth"),) if path.exists()] if run_dir else found
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)):
+        for path in found:
+            with suppress(InputError):  # it may be anybody's file
+                if utils.load_checkpoint(path).get("resume", {}).get("launch") == launch():
+                    return path.parent
     if not resume:
         return None
-    run = Path(resume) if resume not in ("true", True) else Path(run_dir) if run_dir else newest[-1].parent if newest else Path("TrainingOutput")
+    run = Path(resume) if resume not in ("true", True) else found[0].parent if found else Path(run_dir or "TrainingOutput")
     if not (run / "last.pth").exists():
         raise InputError(f"resume is {resume!r}, but {run} holds no run that could go on (no last.pth); start one with resume=\"\"")
     return run
@@ -482,7 +490,10 @@ def make_run(name: str) -> Path:
 
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Two runs in one folder would write over each other; the lock goes with the process, however it ends."""
+    """Two runs in one folder would write over each other; the lock goes with the process, however it ends. The first process holds it for all."""
+    if utils.rank() > 0:
+        yield
+        return
     path = run / ".lock"
     with writing(run):
         file = open(path, "w")
@@ -507,7 +518,7 @@ def learn(training: Training, run: Path) -> int:
         with bar, signals_caught() as caught:
             while True:
                 training.seconds = time.perf_counter() - start
-                number = max(utils.from_all(sum(caught)))  # all processes stop after the same step
+                number = utils.agree(sum(caught))  # all processes stop after the same step
                 if training.is_due() and not number:
                     bar.write(training.evaluate(run))
                 if training.step % save_model_interval == 0 or training.is_over() or number:
@@ -519,39 +530,43 @@ def learn(training: Training, run: Path) -> int:
                 bar.set_postfix_str(f"loss {loss_value:.3f}, lr {training.rates[-1]:.1e}, {training.speed():.1f} images/s{skipped}", refresh=False)
                 bar.update()
     finally:
+        training.keep_best(run)
         if workers:
             batches._shutdown_workers()  # they leave signals to this process, so that it must end them whatever happened
 
 
 def main() -> int:
     check_settings()
-    place, is_first = utils.Place(device, precision), utils.rank() == 0
-    utils.join_processes(place.device)
+    place = utils.Place(device, precision)
+    with memory_explained(place):
+        utils.join_processes(place.device)
+        return run_all(place)
+
+
+def run_all(place: utils.Place) -> int:
+    """Data, net, loop, report: the whole run, or what is left of it."""
     run = utils.from_first(find_run)
     data = utils.once_a_machine(lambda: prepare(dataset, data_dir, image_size, cache, seed))
     print(report(data))
-    with failures_explained(place):
-        training = Training(data, place)
-        is_new = run is None
-        with writing(Path(run_dir or "TrainingOutput")):
-            run = run or utils.from_first(lambda: make_run(data.name))
-        with locked(run) if is_first else nullcontext():
-            if not is_new:
-                training.load(run)
-            epochs = training_iterations * images_per_step() / len(training.stream)
-            print(f"{count_parameters(training.model):,} parameters on {place}{f', {utils.processes()} processes' * (utils.processes() > 1)}; "
-                  f"{training_iterations} steps are {epochs:.1f} epochs; the run's files are in {run}" + f"; it goes on after step {training.step}" * (not is_new))
-            if is_first:
-                keep_earlier(run)
-                planned = [rate_at(step, training.history) for step in range(training.step + 1, training_iterations + 1)]
-                utils.draw_learning_rate(run / "learning_rate.png", training.rates + planned)
-            if number := learn(training, run):
-                arguments = [argument for argument in sys.argv[1:] if not argument.startswith("resume=")]
-                print(f"stopped after step {training.step}; to go on: python train.py {shlex.join([*arguments, f'resume={run.as_posix()}'])}")
-                return 128 + number
-            if is_first:
-                utils.draw_learning_rate(run / "learning_rate.png", training.rates)
-            write_report(run, training)
+    training, is_new = Training(data, place), run is None
+    with writing(Path(run_dir or "TrainingOutput")):
+        run = run or utils.from_first(lambda: make_run(data.name))
+    with locked(run):
+        if not is_new:
+            training.load(run)
+        epochs, several = training_iterations * images_per_step() / len(training.stream), f", {utils.processes()} processes" * (utils.processes() > 1)
+        print(f"{count_parameters(training.model):,} parameters on {place}{several}; {training_iterations} steps are {epochs:.1f} epochs; "
+              f"the run's files are in {run}" + f"; it goes on after step {training.step}" * (not is_new))
+        if utils.rank() == 0:
+            keep_earlier(run)
+            planned = [rate_at(step, training.history) for step in range(training.step + 1, training_iterations + 1)]
+            utils.draw_learning_rate(run / "learning_rate.png", training.rates + planned)
+        if number := learn(training, run):
+            arguments = [argument for argument in sys.argv[1:] if not argument.startswith("resume=")]
+            starter = "python" if utils.processes() == 1 else f"torchrun --standalone --nproc_per_node={utils.processes()}"
+            print(f"stopped after step {training.step}; to go on: {starter} train.py {shlex.join([*arguments, f'resume={run.as_posix()}'])}")
+            return 128 + number
+        write_report(run, training)
     print(f"weights: unet_model.pth, the best by validation; pictures, curves and report: {run}")
     return 0
 

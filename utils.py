@@ -54,9 +54,10 @@ def join_processes(device: torch.device) -> None:
         torch.cuda.set_device(device)
     else:
         torch.set_num_threads(cores())
-    patience = timedelta(hours=1)  # the first may have much to read
+    patience = timedelta(hours=6)  # the first may have much to read
     store, number, count = next(dist.rendezvous("env://", timeout=patience))
-    store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)  # after a restart it still holds the addresses of those before
+    if os.environ.get("GROUP_WORLD_SIZE") == "1":  # one machine's store outlives a restart, with the addresses of those who were before
+        store = dist.PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=patience)
 
@@ -84,6 +85,14 @@ def once_a_machine(make: Callable):
     made = make() if is_first else None
     from_all(None)
     return made if is_first else make()
+
+
+def agree(number: int) -> int:
+    """The largest of all processes' numbers."""
+    box = torch.tensor(number)
+    if processes() > 1:
+        dist.all_reduce(box, dist.ReduceOp.MAX)
+    return box.item()
 
 
 def add_up(*tensors: torch.Tensor) -> None:
@@ -148,20 +157,28 @@ def override(module: dict, arguments: Sequence[str]) -> None:
 
 def run_script(module: dict, main: Callable[[], int | None]) -> None:
     """Run a script with the command line's settings; what the user can put right ends in a sentence, not in a traceback."""
+    sentence, status = "", 1
     try:
         override(module, sys.argv[1:])
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere if rank() else sys.stdout):
             status = main()
-        sys.exit(status)
-    except InputError as problem:
-        time.sleep(2 * (rank() > 0))  # where all processes failed alike, the first says so and torchrun ends the others meanwhile
-        sys.exit(str(problem).rpartition("InputError: ")[2])  # one from a worker comes with the worker's traceback before it
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
-    finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+    except InputError as problem:
+        sentence = str(problem).rpartition("InputError: ")[2]  # one from a worker comes with the worker's traceback before it
+    except KeyboardInterrupt:
+        sentence, status = "stopped", 130
+    except RuntimeError as error:
+        if processes() == 1 or not any(words in str(error) for words in ("Connection closed", "Connection reset", "Broken pipe", "imed out", "abort")):
+            raise
+        sentence = ("another process of this run has ended; what it said stands above. Without a cause there it was killed: start again, training with resume=true, "
+                    f"or let torchrun do so by itself with --max-restarts=3 ({str(error).splitlines()[0]})")
+    if sentence:
+        time.sleep(2 * (rank() > 0))  # where all processes failed alike, the first says so and torchrun ends the others meanwhile
+        print(sentence, file=sys.stderr, flush=True)
+    if sentence and dist.is_initialized():
+        os._exit(status)  # leaving in good order would wait for the others, who wait for this one
+    sys.exit(status)
 
 
 # ---- the machine ----
@@ -170,9 +187,12 @@ class Place:
     """Where the net runs and in which precision."""
 
     def __init__(self, device: str, precision: str):
+        several = processes() > 1
         if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        if device == "cuda" and processes() > 1:
+            device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() and not several else "cpu"
+        if several and device.startswith("cuda:"):
+            raise InputError(f"device is {device!r}; with several processes each takes a GPU of its own: set device=cuda")
+        if several and device == "cuda":
             device = f"cuda:{os.environ['LOCAL_RANK']}"
         try:
             self.device = torch.device(device)
@@ -211,7 +231,7 @@ class Place:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether there was too little memory; on CPUs PyTorch has no error of its own for it."""
-    return isinstance(error, MemoryError) or any(words in str(error) for words in ("out of memory", "can't allocate memory"))
+    return isinstance(error, MemoryError) or any(words in str(error) for words in ("out of memory", "can't allocate memory", "Insufficient memory"))
 
 
 # ---- losses ----
@@ -454,9 +474,17 @@ def load_checkpoint(path: Path) -> dict:
 OVERLAY_SIDE = 4096  # longest side of an overlay: viewers choke on more
 
 
-def save_picture(path: Path, picture: np.ndarray) -> None:
+def save_png(path: Path, picture: Image.Image, notes: dict[str, str]) -> None:
+    """Notes stand in the file as text."""
+    texts = PngInfo()
+    for name, text in notes.items():
+        texts.add_text(name, text)
+    write_atomic(path, lambda file: picture.save(file, "png", pnginfo=texts))
+
+
+def save_picture(path: Path, picture: np.ndarray, **notes: str) -> None:
     """uint8 (H, W, 3) RGB as PNG."""
-    write_atomic(path, lambda file: Image.fromarray(picture).save(file, "png"))
+    save_png(path, Image.fromarray(picture), notes)
 
 
 def full_palette(colors: Sequence[Sequence[int]]) -> np.ndarray:
@@ -468,18 +496,15 @@ def full_palette(colors: Sequence[Sequence[int]]) -> np.ndarray:
 
 
 def save_mask(path: Path, mask: np.ndarray, colors: Sequence[Sequence[int]], **notes: str) -> None:
-    """Class ids uint8 (H, W) as a palette PNG: its pixels hold the ids, viewers show the colours; notes stand in it as text."""
-    texts = PngInfo()
-    for name, text in notes.items():
-        texts.add_text(name, text)
+    """Class ids uint8 (H, W) as a palette PNG: its pixels hold the ids, viewers show the colours."""
     picture = Image.fromarray(mask)
     picture.putpalette(full_palette(colors).tobytes())  # all 256 entries, else Pillow stores fewer bits and 255 comes back as 15
-    write_atomic(path, lambda file: picture.save(file, "png", pnginfo=texts))
+    save_png(path, picture, notes)
 
 
 def read_note(path: Path, name: str) -> str:
-    """A note that save_mask left in a picture, or "" where there is none."""
-    with suppress(Exception), Image.open(path) as picture:  # whatever lies there, it is not a mask with that note
+    """A note in a picture that is ours, or "" where there is none."""
+    with suppress(Exception), Image.open(path) as picture:  # whatever lies there, it has no such note
         return picture.info.get(name, "")
     return ""
 

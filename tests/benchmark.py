@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -63,8 +64,9 @@ def time_in_turn(things: dict[str, Callable], rounds: int = 0) -> Times:
 
 
 def synchronize() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    place = utils.Place(device, "auto").device
+    if place.type == "cuda":
+        torch.cuda.synchronize(place)
 
 
 def spread(values: list[float]) -> dict:
@@ -107,7 +109,7 @@ def textbook_step(model: nn.Module, optimizer: torch.optim.Optimizer, scaler: to
 
 def textbook_prediction(model: nn.Module, image: torch.Tensor) -> torch.Tensor:
     model.eval()
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(next(model.parameters()).device.type, enabled=False):
         return model(image.to(next(model.parameters()).device)).argmax(1).cpu()
 
 
@@ -172,8 +174,8 @@ def measure_floor(place: utils.Place, _: Path) -> dict:
         a, b = (torch.randn(side, side, device=place.device).to(dtype) for _ in range(2))
         seconds = time_in_turn({name: lambda a=a, b=b: a @ b})[name]
         found[f"matrix rate {name}, GFLOP/s"] = spread([2 * side ** 3 / value / 1e9 for value in seconds])
-    block = torch.zeros(2 ** 26, device=place.device)
-    seconds = time_in_turn({"copy": lambda: block.clone()})["copy"]
+    block, other = torch.zeros(2, 2 ** 26, device=place.device)
+    seconds = time_in_turn({"copy": lambda: other.copy_(block)})["copy"]
     found["copy rate, GB/s read and written"] = spread([2 * block.nbytes / value / 1e9 for value in seconds])
     print("floor")
     for name, values in found.items():
@@ -248,7 +250,8 @@ def measure_prediction(place: utils.Place, _: Path, results: dict) -> dict:
 
 
 def measure_data(_: utils.Place, folder: Path) -> dict:
-    """One picture and mask, read and augmented by a single process: ours for the first time and from the cache, and the textbook's."""
+    """One picture and mask, read and augmented by a single process: ours from the cache, and the textbook's; and ours for the first time, when
+    all files are checked and the cache is filled, on all cores."""
     found = {}
     for name, width, height, endings, size in (("Carvana", 1918, 1280, (".jpg", ".gif"), (160, 240)), ("Cityscapes", 2048, 1024, (".png", ".png"), (256, 512))):
         made = make_pairs(folder / name, width, height, 2, endings, pictures)
@@ -347,13 +350,14 @@ def measure_start(place: utils.Place, folder: Path) -> dict:
 
 
 def measure_processes(place: utils.Place, folder: Path) -> dict:
-    """The default run's images/s on one process with all cores (or one GPU), and on as many processes as there are cores (or GPUs)."""
+    """The default run's images/s on one process with all cores (or one GPU), and on as many processes as there are cores (or GPUs), with as
+    many pictures to a step in all."""
     count = torch.cuda.device_count() if place.device.type == "cuda" else utils.cores()
     steps = 40
     runs: dict[int, list] = {1: [], count: []}
     for _ in range(min(repeats, 3)):
         for number in runs:
-            runs[number].append(run_steps(folder, steps, number)[1:])
+            runs[number].append(run_steps(folder, steps, number, f"batch_size={4 * count // number}")[1:])
     found = {f"images/s, {number} processes": spread([speed for speed, _ in values]) for number, values in runs.items()}
     found["waiting for pictures"] = spread([share for _, share in runs[1]])
     if count > 1:
@@ -423,6 +427,9 @@ def main() -> None:
             needs_floor = part in ("training", "prediction")
             results[part] = PARTS[part](place, Path(folder), *[results] * needs_floor)
     path = ROOT / "TrainingOutput" / "benchmark.json"
+    with suppress(OSError, ValueError):  # other parts stay, if they are of the same machine
+        earlier = json.loads(path.read_text())
+        results = {**earlier, **results} if earlier["machine"] == results["machine"] else results
     utils.write_atomic(path, lambda file: file.write(json.dumps(results, indent=1).encode()))
     print(f"all of it is in {path}")
 

@@ -168,6 +168,9 @@ def test_a_signal_stops_all_processes_after_one_step_and_the_run_goes_on_with_as
 def test_what_is_wrong_is_said_once(folder):
     status, _, errors = run(2, ROOT / "train.py", *settings(loss="mse"))
     assert status == 1 and errors.count("loss is 'mse'") == 1
+    (folder / "own" / "masks" / "p3.png").write_bytes(b"torn")
+    status, _, errors = run(2, ROOT / "train.py", *settings())  # the first process finds it while the others wait
+    assert status == 1 and errors.count("p3.png can't be read") == 1 and "utils.py" not in errors and "terminate called" not in errors
 
 
 def test_inference_shares_the_pictures_out_and_does_what_is_missing_after_a_kill(folder):
@@ -206,7 +209,9 @@ train = inference
     status, out, errors = run(2, program, "device=cpu")
     assert status == 0 and "7 of 7 pictures coloured" in out, errors
     second = done()
-    assert sorted({*first, *second}) == [f"{i}.png" for i in range(7)] and "4.png" not in second and len(first) == len({*first})
+    assert sorted({*first, *second}) == [f"{i}.png" for i in range(7)] and len(first) == len({*first}) and len(second) == len({*second})
+    begun = {name for name in first if first.index(name) > len(first) - 3} - {"4.png"}  # one that was not finished when the kill came may be done again
+    assert not {*first} & {*second} - begun
     (place / "TestImages" / "bad.png").write_bytes(b"torn")
     status, out, errors = run(2, program, "device=cpu", "overwrite=true")
     assert status == 1 and "7 of 8 pictures coloured, 1 could not be" in out and "bad.png can't be read" in errors
