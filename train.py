@@ -20,7 +20,7 @@ import signal
 import sys
 import sysconfig
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 from importlib.util import find_spec
@@ -30,13 +30,14 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 import utils
-from dataset import Data, InputError, SegmentationDataset, make_augment, ordered_batches, prepare, report, training_batches, writing
+from dataset import Data, InputError, SegmentationDataset, make_augment, ordered_batches, prepare, report, stack, training_batches, writing
 from model import build_model, count_parameters
 
 # data
@@ -196,6 +197,7 @@ class Training:
 
     def __init__(self, data: Data, place: utils.Place):
         torch.manual_seed(seed)
+        torch.backends.cudnn.benchmark = True  # all batches are of one size: GPUs may try out their ways of convolving once
         self.data, self.place = data, place
         self.arguments = model_arguments(len(data.table.names))
         model = build_model(**self.arguments)
@@ -215,6 +217,8 @@ class Training:
         self.stream = SegmentationDataset(data, "train", make_augment(image_size, augment), seed)
         self.step, self.skipped, self.skipped_in_row, self.seconds, self.training_seconds, self.waiting_seconds = 0, 0, 0, 0.0, 0.0, 0.0
         self.history: list[dict] = []
+        self.losses: list[float] = []  # of each step since the start or the last resuming
+        self.only_class = -1  # the one that the last evaluation took all validation pixels for
         self.rates: list[float] = []
         self.best: dict | None = None  # the best checkpoint so far where the disk does not hold it yet
         self.drawn = 0  # the last evaluation that curves.png shows
@@ -262,6 +266,7 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         self.step = step
         self.rates.append(rate)
+        self.losses.append(loss_value)
         if ema_decay:
             self.update_average()
         self.training_seconds += time.perf_counter() - began
@@ -287,11 +292,15 @@ class Training:
         """Judge, write down, draw, and hold the weights if they are the best so far; returns a line that says how it went."""
         utils.share_buffers(self.judged)  # batch norm's averages are those of the first process, as in the checkpoint
         row = {"step": self.step, "images_seen": self.images_seen(), "seconds": round(self.seconds, 2), "learning_rate": self.rates[-1]}
-        row |= {f"{name}_{key}": value for name in ("train", "val") for key, value in evaluate(self.judged, self.splits[name], self.loss_of, self.place).items()}
+        for name in ("train", "val"):
+            scores = evaluate(self.judged, self.splits[name], self.loss_of, self.place)
+            row |= {f"{name}_{key}": scores[key] for key in ("loss", "pixel_accuracy", "mean_iou")}
+        self.only_class = scores["only_class"]
         self.history.append(row)
         if utils.rank() == 0:
             utils.write_table(run / "history.csv", [list(row), *(list(past.values()) for past in self.history)])
-            draw_predictions(run / "predictions" / f"step_{self.step:06d}.png", self.judged, self.splits["val"], self.place)
+            val = self.splits["val"]
+            draw_predictions(run / "predictions" / f"step_{self.step:06d}.png", self.judged, val, watched(val), self.place)
             if self.best_evaluation() == len(self.history) - 1:
                 self.best = self.describe({key: row[key] for key in row if key.startswith("val_")})
         return f"step {self.step}: " + ", ".join(f"{key} {row[key]:.3f}" for key in ("train_loss", "val_loss", "train_mean_iou", "val_mean_iou"))
@@ -335,7 +344,7 @@ class Training:
                  "waiting_seconds": self.waiting_seconds, "data": self.data.fingerprint(), "processes": utils.processes(), "launch": launch()}
         utils.save_checkpoint(run / "last.pth", {**self.describe({}), "resume": state})
         if self.history and self.history[-1]["step"] > self.drawn:
-            utils.draw_curves(run / "curves.png", self.history, self.history[self.best_evaluation()]["step"])
+            utils.draw_curves(run / "curves.png", self.history, self.rates, self.history[self.best_evaluation()]["step"])
             self.drawn = self.history[-1]["step"]
 
     def load(self, run: Path) -> None:
@@ -372,7 +381,7 @@ def predictions(model: nn.Module, split: SegmentationDataset, place: utils.Place
 
 @torch.no_grad()
 def evaluate(model: nn.Module, split: SegmentationDataset, loss_of: utils.Loss, place: utils.Place) -> dict:
-    """Loss, pixel accuracy and mean IoU on eval_iterations batches."""
+    """Loss, pixel accuracy and mean IoU on eval_iterations batches; and the class that all pixels were taken for, or -1."""
     matrix, totals = utils.ConfusionMatrix(model.num_classes, place.device), torch.zeros(2, device=place.device)  # of losses, and of pictures
     for logits, masks in predictions(model, split, place, eval_iterations):
         totals[0] += loss_of(logits, masks) * len(masks)
@@ -380,20 +389,29 @@ def evaluate(model: nn.Module, split: SegmentationDataset, loss_of: utils.Loss, 
         matrix.update(logits.argmax(1), masks)
     utils.add_up(matrix.counts, totals)
     scores = matrix.scores()
-    return {"loss": (totals[0] / totals[1]).item(), "pixel_accuracy": scores["pixel_accuracy"], "mean_iou": scores["mean_iou"]}
+    predicted = matrix.counts.sum(dim=0).nonzero().flatten().tolist()
+    return {"loss": (totals[0] / totals[1]).item(), "pixel_accuracy": scores["pixel_accuracy"], "mean_iou": scores["mean_iou"],
+            "only_class": predicted[0] if len(predicted) == 1 else -1}
 
 
 @torch.no_grad()
-def draw_predictions(path: Path, model: nn.Module, split: SegmentationDataset, place: utils.Place) -> None:
-    """image | mask | prediction for a few pictures of a split, the same ones each time."""
+def draw_predictions(path: Path, model: nn.Module, split: SegmentationDataset, chosen: Sequence[int], place: utils.Place, titles: Sequence[str] = ()) -> None:
+    """image | mask | prediction for the chosen pictures of a split; with titles, also where the prediction is wrong."""
     model.eval()
-    images, masks = next(ordered_batches(split, 4, 1))
+    images, masks = stack([split[i] for i in chosen])
     with place.autocast():
         preds = model(images.to(place.device)).argmax(1).cpu()
     names, colors = split.data.table.names, split.data.table.colors
-    rows = [[image.permute(1, 2, 0).numpy(), utils.color_mask(mask.numpy(), colors), utils.color_mask(pred.numpy(), colors)]
-            for image, mask, pred in zip(images, masks, preds)]
-    utils.save_picture(path, utils.sheet(rows, names, colors))
+    rows = []
+    for image, mask, pred in zip(images.permute(0, 2, 3, 1).numpy(), masks.numpy(), preds.numpy()):
+        rows.append([image, utils.color_mask(mask, colors), utils.color_mask(pred, colors), *[utils.errors(image, mask, pred)] * bool(titles)])
+    captions = ["image", "mask", "prediction", *["wrong pixels in orange"] * bool(titles)]
+    utils.save_picture(path, utils.sheet(rows, names, colors, captions, titles))
+
+
+def watched(split: SegmentationDataset) -> list[int]:
+    """The pictures of a split that are drawn along the way, the same ones each time."""
+    return np.linspace(0, len(split) - 1, min(4, len(split))).round().astype(int).tolist()
 
 
 def keep_earlier(run: Path) -> None:
@@ -413,39 +431,45 @@ def publish(run: Path) -> None:
     utils.write_atomic(Path("unet_model.pth"), lambda file: file.write((run / "best.pth").read_bytes()))
 
 
-def judge(model: nn.Module, split: SegmentationDataset, place: utils.Place, name: str) -> utils.ConfusionMatrix:
-    """The whole split, each picture's logits resized to its mask's own size, as published results are counted."""
-    rows = split.rows[utils.rank()::utils.processes()]
-    matrix, batches = utils.ConfusionMatrix(model.num_classes, place.device), -(-len(rows) // batch_size)
-    rows = iter(rows)
-    for logits, _ in tqdm(predictions(model, split, place), f"judging {name}", batches, leave=False, disable=utils.rank() > 0):
-        for one, row in zip(logits, rows):
-            mask = torch.from_numpy(split.data.read_full_mask(row)).to(place.device)
+def judge(model: nn.Module, split: SegmentationDataset, place: utils.Place, name: str) -> tuple[utils.ConfusionMatrix, list[tuple[float, int]]]:
+    """The whole split, each picture's logits resized to its mask's own size, as published results are counted; and each picture's own mean IoU."""
+    own = range(utils.rank(), len(split), utils.processes())
+    matrix, pictures, each = utils.ConfusionMatrix(model.num_classes, place.device), iter(own), []
+    for logits, _ in tqdm(predictions(model, split, place), f"judging {name}", -(-len(own) // batch_size), leave=False, disable=utils.rank() > 0):
+        for one, i in zip(logits, pictures):
+            mask = torch.from_numpy(split.data.read_full_mask(split.rows[i])).to(place.device)
             preds = torch.cat([strip.argmax(1)[0] for strip in utils.upsampled(one[None], *mask.shape)])
-            matrix.update(preds, mask)
+            alone = utils.ConfusionMatrix(model.num_classes, place.device)
+            alone.update(preds, mask)
+            matrix.counts += alone.counts
+            each.append((alone.scores()["mean_iou"], i))
     utils.add_up(matrix.counts)
-    return matrix
+    return matrix, sorted(pair for part in utils.from_all(each) for pair in part if not math.isnan(pair[0]))
 
 
 def write_report(run: Path, training: Training) -> None:
     """With the best weights: report.json, the confusion matrix of the last split, and the closing table."""
     training.judged.load_state_dict(utils.from_first(lambda: utils.load_checkpoint(run / "best.pth")["weights"]))
     names, last, place = training.data.table.names, list(training.splits)[-1], training.place
-    matrices = {name: judge(training.judged, split, place, name) for name, split in training.splits.items()}
+    judged = {name: judge(training.judged, split, place, name) for name, split in training.splits.items()}
     if utils.rank() > 0:
         return
     publish(run)
+    scores = {name: matrix.report(names) for name, (matrix, _) in judged.items()}
+    matrix, ranked = judged[last]
+    split, worst = training.splits[last], ranked[:4]
+    titles = [f"{training.data.pairs[split.rows[i]].image.name}: mean IoU {score:.2f}" for score, i in worst]
+    if worst:
+        draw_predictions(run / "worst.png", training.judged, split, [i for _, i in worst], place, titles)
+    utils.draw_learning(run / "learning.png", run / "predictions", image_size, len(watched(training.splits["val"])))
+    utils.draw_classes(run / "classes.png", scores[last]["classes"], last)
     utils.draw_learning_rate(run / "learning_rate.png", training.rates)
-    scores = {name: matrix.report(names) for name, matrix in matrices.items()}
-    utils.draw_confusion(run / "confusion.png", matrices[last].counts, names)
+    utils.draw_confusion(run / "confusion.png", matrix.counts, names)
     facts = {"seconds": round(training.seconds, 2), "images_per_second": round(training.speed(), 2), "parameters": count_parameters(training.model),
              "device": str(place.device), "precision": place.precision, "judged_on": last}
     text = json.dumps({**scores, **facts}, indent=1)
     utils.write_atomic(run / "report.json", lambda file: file.write(text.encode()))
     print(utils.format_report(scores))
-    predicted = matrices[last].counts.sum(dim=0).nonzero().flatten().tolist()
-    if len(predicted) == 1:
-        print(f"every pixel of {last} was taken for {names[predicted[0]]}: nothing else is learnt yet; train longer, or try class_weights=0.5")
     waited = training.waiting_seconds / max(training.training_seconds, 1e-9)
     print(f"{training.speed():.1f} images/s in training, of which {waited:.1%} was waiting for pictures" + "; raise num_workers" * (waited > .1))
 
@@ -453,6 +477,31 @@ def write_report(run: Path, training: Training) -> None:
 def launch() -> str:
     """Names the torchrun that started this process, the same when it starts it again; "" without one."""
     return f"{os.environ['TORCHELASTIC_RUN_ID']} {os.getppid()}" if "TORCHELASTIC_RUN_ID" in os.environ else ""
+
+
+def warnings(training: Training) -> dict[str, str]:
+    """What is likely to be wrong with a run so far, each with the setting to change."""
+    found, data, history, step = {}, training.data, training.history, training.step
+    counts = {name: data.pixels[rows][:, :len(data.table.names)].sum(axis=0) for name, rows in data.splits.items()}
+    if absent := [name for i, name in enumerate(data.table.names) if not counts["train"][i] and any(count[i] for count in counts.values())]:
+        found["absent"] = f"the training split has no pixel of {', '.join(absent)}, which other splits have: it can't be learnt; try another seed, or move pictures"
+    floor = [past for past in range(warmup_steps + 1, training_iterations + 1) if rate_at(past, []) <= min_lr * 1.000001 < base_lr]
+    if len(floor) > training_iterations / 2:
+        found["floor"] = f"the learning rate is at min_lr from step {floor[0]} of {training_iterations} on; raise decay_factor, or try lr_schedule=cosine"
+    tenth = training_iterations // 10
+    if step >= tenth >= 20 and len(training.losses) == step:
+        first, then = (sum(training.losses[part]) / len(training.losses[part]) for part in (slice(0, tenth // 5), slice(tenth - tenth // 5, tenth)))
+        if then > .98 * first:
+            found["still"] = (f"the loss has not moved in the first tenth of the run ({first:.3f} to {then:.3f}): raise base_lr, "
+                              "or look whether masks fit their images (python dataset.py)")
+    if training.only_class >= 0 and step > tenth:
+        found["single"] = (f"every pixel of the validation pictures is taken for {data.table.names[training.only_class]}: nothing else is learnt yet; "
+                           "train longer, or try class_weights=0.5")
+    late = history[-max(3, len(history) // 3):]
+    if len(late) >= 3 and all(row["train_mean_iou"] > row["val_mean_iou"] + .2 for row in late):
+        found["gap"] = (f"training is far above validation (mean IoU {late[-1]['train_mean_iou']:.2f} against {late[-1]['val_mean_iou']:.2f}) since step {late[0]['step']} at "
+                        "least: the training pictures are learnt by heart; try dropout=0.1, smaller features, or more pictures")
+    return found
 
 
 def find_run() -> Path | None:
@@ -513,7 +562,7 @@ def learn(training: Training, run: Path) -> int:
     workers = num_workers if num_workers >= 0 else max(1, min(16, utils.cores() - 1)) if training.place.device.type == "cuda" else 0
     batches = training_batches(training.stream, batch_size, training.images_seen(), workers, utils.rank(), utils.processes())
     bar = tqdm(total=training_iterations, initial=training.step, desc="training", unit="step", dynamic_ncols=True, disable=utils.rank() > 0)
-    start = time.perf_counter() - training.seconds
+    start, said = time.perf_counter() - training.seconds, set()
     try:
         with bar, signals_caught() as caught:
             while True:
@@ -521,6 +570,11 @@ def learn(training: Training, run: Path) -> int:
                 number = utils.agree(sum(caught))  # all processes stop after the same step
                 if training.is_due() and not number:
                     bar.write(training.evaluate(run))
+                if training.step in (0, training_iterations // 10) or training.history and training.history[-1]["step"] == training.step:
+                    found = warnings(training)
+                    for kind in found.keys() - said:
+                        bar.write(f"warning: {found[kind]}")
+                    said |= found.keys()
                 if training.step % save_model_interval == 0 or training.is_over() or number:
                     training.save(run)
                 if training.is_over() or number:

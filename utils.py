@@ -157,28 +157,32 @@ def override(module: dict, arguments: Sequence[str]) -> None:
 
 def run_script(module: dict, main: Callable[[], int | None]) -> None:
     """Run a script with the command line's settings; what the user can put right ends in a sentence, not in a traceback."""
-    sentence, status = "", 1
     try:
         override(module, sys.argv[1:])
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere if rank() else sys.stdout):
             status = main()
         if dist.is_initialized():
             dist.destroy_process_group()
+        sys.exit(status)
     except InputError as problem:
-        sentence = str(problem).rpartition("InputError: ")[2]  # one from a worker comes with the worker's traceback before it
+        leave(str(problem).rpartition("InputError: ")[2])  # one from a worker comes with the worker's traceback before it
     except KeyboardInterrupt:
-        sentence, status = "stopped", 130
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
     except RuntimeError as error:
         if processes() == 1 or not any(words in str(error) for words in ("Connection closed", "Connection reset", "Broken pipe", "imed out", "abort")):
             raise
-        sentence = ("another process of this run has ended; what it said stands above. Without a cause there it was killed: start again, training with resume=true, "
-                    f"or let torchrun do so by itself with --max-restarts=3 ({str(error).splitlines()[0]})")
-    if sentence:
-        time.sleep(2 * (rank() > 0))  # where all processes failed alike, the first says so and torchrun ends the others meanwhile
-        print(sentence, file=sys.stderr, flush=True)
-    if sentence and dist.is_initialized():
-        os._exit(status)  # leaving in good order would wait for the others, who wait for this one
-    sys.exit(status)
+        leave("another process of this run has ended; what it said stands above. Without a cause there it was killed: start again, training with resume=true, "
+              f"or let torchrun do so by itself with --max-restarts=3 ({str(error).splitlines()[0]})")
+
+
+def leave(sentence: str) -> None:
+    """End with a sentence."""
+    if processes() == 1:
+        sys.exit(sentence)
+    time.sleep(2 * (rank() > 0))  # where all processes failed alike, the first says so and torchrun ends the others meanwhile
+    print(sentence, file=sys.stderr, flush=True)
+    os._exit(1)  # leaving in good order would wait for the others, who wait for this one
 
 
 # ---- the machine ----
@@ -472,6 +476,7 @@ def load_checkpoint(path: Path) -> dict:
 # ---- pictures ----
 
 OVERLAY_SIDE = 4096  # longest side of an overlay: viewers choke on more
+CAPTION = 22  # height of a line of text over pictures
 
 
 def save_png(path: Path, picture: Image.Image, notes: dict[str, str]) -> None:
@@ -554,18 +559,53 @@ def heat(values: np.ndarray) -> np.ndarray:
     return cv2.applyColorMap((values.clip(0, 1) * 255).astype(np.uint8), cv2.COLORMAP_HOT)[..., ::-1]
 
 
-def sheet(rows: Sequence[Sequence[np.ndarray]], names: Sequence[str], colors: Sequence[Sequence[int]]) -> np.ndarray:
-    """Rows of pictures of one size with white lines between them, small ones enlarged, over the legend."""
+def headed(captions: Sequence[str], width: int) -> np.ndarray:
+    """A strip uint8 (CAPTION, W, 3) with a caption over each column of that width."""
+    strip = Image.new("RGB", (width * len(captions), CAPTION), "white")
+    draw = ImageDraw.Draw(strip)
+    for i, caption in enumerate(captions):
+        draw.text((i * width + 4, 3), caption, fill="black", font=ImageFont.load_default(size=14))
+    return np.array(strip)
+
+
+def errors(image: np.ndarray, mask: np.ndarray, pred: np.ndarray) -> np.ndarray:
+    """The picture in grey, with wrong pixels in orange, which also the colour-blind tell from grey, and ignored ones white."""
+    picture = np.repeat(image.mean(axis=2, keepdims=True).astype(np.uint8) // 2 + 60, 3, axis=2)
+    picture[(pred != mask) & (mask != IGNORE)] = (255, 140, 0)
+    picture[mask == IGNORE] = 255
+    return picture
+
+
+def sheet(rows: Sequence[Sequence[np.ndarray]], names: Sequence[str], colors: Sequence[Sequence[int]], captions: Sequence[str],
+          titles: Sequence[str] = ()) -> np.ndarray:
+    """Rows of pictures of one size with white lines between them, small ones enlarged, under captions of the columns, over the legend; titles are the rows'."""
     times = max(1, 240 // rows[0][0].shape[1])
     framed = [np.concatenate([np.pad(np.kron(picture, np.ones((times, times, 1), np.uint8)), ((2, 2), (2, 2), (0, 0)), constant_values=255)
                               for picture in row], axis=1) for row in rows]
-    return with_legend(np.concatenate(framed), names, colors)
+    width = framed[0].shape[1]
+    if titles:
+        framed = [np.concatenate([headed([title], width), row]) for title, row in zip(titles, framed)]
+    return with_legend(np.concatenate([headed(captions, width // len(captions)), *framed]), names, colors)
+
+
+def draw_learning(path: Path, folder: Path, size: tuple[int, int], count: int) -> None:
+    """Image, mask, and how the prediction came about: the third column of up to six of the step_*.png in folder, side by side."""
+    steps = sorted(folder.glob("step_*.png"))
+    steps = [steps[i] for i in sorted({round(i) for i in np.linspace(0, len(steps) - 1, 6)})]
+    sheets = [np.array(Image.open(step).convert("RGB")) for step in steps]
+    high, wide = (side * max(1, 240 // size[1]) + 4 for side in size)  # of a cell, as sheet made it
+    rows = slice(CAPTION, CAPTION + count * high)
+    cells = np.concatenate([sheets[0][rows, :2 * wide], *(one[rows, 2 * wide:3 * wide] for one in sheets)], axis=1)
+    key = sheets[-1][rows.stop:]
+    key = np.pad(key, ((0, 0), (0, max(0, cells.shape[1] - key.shape[1])), (0, 0)), constant_values=255)[:, :cells.shape[1]]
+    captions = ["image", "mask", *(f"step {int(step.stem.removeprefix('step_'))}" for step in steps)]
+    save_picture(path, np.concatenate([headed(captions, wide), cells, key]))
 
 
 def sample_sheet(samples: Sequence[tuple[torch.Tensor, torch.Tensor]], names: Sequence[str], colors: Sequence[Sequence[int]]) -> np.ndarray:
     """Image and mask side by side, two pairs in a row."""
     cells = [picture for image, mask in samples for picture in (image.permute(1, 2, 0).numpy(), color_mask(mask.numpy(), colors))]
-    return sheet([cells[i:i + 4] for i in range(0, len(cells) - 3, 4)], names, colors)
+    return sheet([cells[i:i + 4] for i in range(0, len(cells) - 3, 4)], names, colors, ["image", "mask", "image", "mask"])
 
 
 def new_figure(width: float, height: float):
@@ -578,17 +618,23 @@ def save_figure(path: Path, figure) -> None:
     write_atomic(path, lambda file: figure.savefig(file, format="png", dpi=100))
 
 
-def draw_curves(path: Path, history: Sequence[dict], best: int) -> None:
-    """Loss, pixel accuracy and mean IoU of training and validation against the step; best is the step that is kept."""
+def draw_curves(path: Path, history: Sequence[dict], rates: Sequence[float], best: int) -> None:
+    """Loss, pixel accuracy and mean IoU of training and validation, and the learning rate, against the step; best is the step that is kept."""
     steps = [row["step"] for row in history]
-    figure = new_figure(12, 3.6)
-    for axes, kind in zip(figure.subplots(1, 3), ("loss", "pixel_accuracy", "mean_iou")):
-        for split, style in (("train", "C0o-"), ("val", "C1s-")):
-            axes.plot(steps, [row[f"{split}_{kind}"] for row in history], style, markersize=3, label={"train": "training", "val": "validation"}[split])
+    figure = new_figure(12, 7)
+    *kinds, last = figure.subplots(2, 2, sharex=True).flat
+    for axes, kind in zip(kinds, ("loss", "pixel_accuracy", "mean_iou")):
+        for split, style, name in (("train", "C0o-", "training"), ("val", "C1s-", "validation")):
+            axes.plot(steps, [row[f"{split}_{kind}"] for row in history], style, markersize=4, label=name)
+        axes.set(title=kind.replace("_", " ").replace("iou", "IoU"))
+    last.plot(range(1, len(rates) + 1), rates, color="black")
+    last.set(title="learning rate", ylim=(0, None))
+    for axes in (*kinds, last):
         axes.axvline(best, color="grey", linestyle=":", label=f"best validation mean IoU: step {best}")
-        axes.set(xlabel="step", title=kind.replace("_", " ").replace("iou", "IoU"))
+        axes.set(xlabel="step")
+        axes.tick_params(labelbottom=True)
         axes.grid(alpha=.3)
-    axes.legend(fontsize=8)
+    kinds[0].legend()
     save_figure(path, figure)
 
 
@@ -602,18 +648,39 @@ def draw_learning_rate(path: Path, rates: Sequence[float]) -> None:
     save_figure(path, figure)
 
 
+def draw_classes(path: Path, classes: Sequence[dict], split: str) -> None:
+    """Each class's IoU beside its share of the pixels, the weakest on top."""
+    ranked = sorted((entry for entry in classes if entry["iou"] is not None), key=lambda entry: -entry["iou"])
+    figure = new_figure(9, 1.2 + .28 * len(ranked))
+    left, right = figure.subplots(1, 2, sharey=True)
+    for axes, key, color, title in ((left, "iou", "C0", f"IoU on {split}"), (right, "share", "C1", "% of its pixels")):
+        values = [entry[key] * (100 if key == "share" else 1) for entry in ranked]
+        bars = axes.barh([entry["name"] for entry in ranked], values, color=color)
+        axes.bar_label(bars, [f"{value:.2f}" if key == "iou" else f"{value:.1f}" for value in values], padding=3)
+        axes.set(title=title)
+        axes.margins(x=.15)
+        axes.spines[["top", "right"]].set_visible(False)
+    left.set(xlim=(0, 1.12))
+    save_figure(path, figure)
+
+
 def draw_confusion(path: Path, counts: torch.Tensor, names: Sequence[str]) -> None:
-    """Each true class's pixels by the class they were taken for, in per cent of the row."""
-    shares = (counts / counts.sum(1, keepdim=True).clamp(min=1) * 100).cpu().numpy()
-    side = 2.5 + .45 * len(names)
+    """Each true class's pixels by the class they were taken for, in per cent of the row; a row without pixels is grey."""
+    shares = (counts / counts.sum(1, keepdim=True) * 100).cpu().numpy()  # NaN in a row without pixels
+    side = 3 + .42 * len(names)
     figure = new_figure(side + 1, side)
     axes = figure.subplots()
+    axes.set_facecolor("lightgrey")
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     axes.set(xticks=range(len(names)), yticks=range(len(names)), xlabel="predicted", ylabel="true", title="% of each true class's pixels")
-    axes.set_xticklabels(names, rotation=90)
-    axes.set_yticklabels(names)
+    axes.set_xticklabels(names, rotation=90, fontsize=11)
+    axes.set_yticklabels(names, fontsize=11)
+    axes.set_xticks(np.arange(len(names)) + .5, minor=True)
+    axes.set_yticks(np.arange(len(names)) + .5, minor=True)
+    axes.grid(which="minor", color="lightgrey", linewidth=.5)
+    axes.tick_params(which="minor", length=0)
     for i, row in enumerate(shares.tolist()):
         for j, share in enumerate(row):
             if share >= .5:
-                axes.text(j, i, f"{share:.0f}", ha="center", va="center", fontsize=7, color="white" if share > 50 else "black")
+                axes.text(j, i, f"{share:.0f}", ha="center", va="center", fontsize=10, color="white" if share > 50 else "black")
     save_figure(path, figure)

@@ -93,7 +93,7 @@ def test_two_processes_train_judge_and_leave_what_one_leaves_and_share_no_pictur
     status, out, errors = run(2, ROOT / "train.py", *settings(run_dir="run", eval_iterations=0))
     assert status == 0 and "2 processes" in out, errors
     names = {str(path.relative_to(folder / "run")) for path in (folder / "run").rglob("*.p*")}
-    assert names == {"best.pth", "last.pth", "curves.png", "learning_rate.png", "confusion.png", *(f"predictions/step_{step:06d}.png" for step in (3, 6, 9, 12))}
+    assert names == {"best.pth", "last.pth", "curves.png", "learning_rate.png", "confusion.png", "learning.png", "worst.png", "classes.png", *(f"predictions/step_{step:06d}.png" for step in (3, 6, 9, 12))}
     assert out.count("mean Dice") == 1 and not list((folder / "run").glob(".*"))
     with open(folder / "run" / "history.csv", newline="") as file:
         history = list(csv.DictReader(file))
@@ -104,10 +104,11 @@ def test_two_processes_train_judge_and_leave_what_one_leaves_and_share_no_pictur
     training = train.Training(data, utils.Place("cpu", "fp32"))
     training.model.load_state_dict(utils.load_checkpoint(folder / "run" / "last.pth")["weights"])
     alone = train.evaluate(training.model, training.splits["val"], training.loss_of, training.place)
+    del alone["only_class"]
     assert {name: float(history[-1][f"val_{name}"]) for name in alone} == pytest.approx(alone, rel=1e-5)
     best = utils.load_checkpoint(folder / "run" / "best.pth")["weights"]
     training.model.load_state_dict(best)
-    alone = train.judge(training.model, training.splits["test"], training.place, "test").report(data.table.names)
+    alone = train.judge(training.model, training.splits["test"], training.place, "test")[0].report(data.table.names)
     assert json.loads((folder / "run" / "report.json").read_text())["test"] == alone
     seen = [range(start, start + 3) for number in range(2) for start in [3 * number, 6 + 3 * number]]
     batches = [train.training_batches(training.stream, 3, 0, 0, number, 2) for number in range(2)]

@@ -28,7 +28,7 @@ def test_a_run_leaves_everything_that_it_should(run_train, tmp_path, capsys):
     run_train(dataset="own", run_dir="run")
     run = tmp_path / "run"
     names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
-    assert names == {"best.pth", "last.pth", "history.csv", "curves.png", "learning_rate.png", "confusion.png", "report.json",
+    assert names == {"best.pth", "last.pth", "history.csv", "curves.png", "learning_rate.png", "confusion.png", "report.json", "learning.png", "worst.png", "classes.png",
                      "predictions/step_000002.png", "predictions/step_000004.png"}
     history = read_history(run / "history.csv")
     assert list(history[0]) == ["step", "images_seen", "seconds", "learning_rate", "train_loss", "train_pixel_accuracy", "train_mean_iou",
@@ -81,10 +81,10 @@ def test_row_8_scores_do_not_depend_on_the_batch_size_nor_on_a_short_last_batch(
     training.load(tmp_path / "run")
     train.batch_size = batch
     scores = train.evaluate(training.judged, training.splits["train"], training.loss_of, training.place)
-    report = train.judge(training.judged, training.splits["train"], training.place, "train").report(["a", "b", "c"])
+    report = train.judge(training.judged, training.splits["train"], training.place, "train")[0].report(["a", "b", "c"])
     train.batch_size = 2
     assert scores == pytest.approx(train.evaluate(training.judged, training.splits["train"], training.loss_of, training.place), rel=1e-5)
-    assert report == train.judge(training.judged, training.splits["train"], training.place, "train").report(["a", "b", "c"])
+    assert report == train.judge(training.judged, training.splits["train"], training.place, "train")[0].report(["a", "b", "c"])
     assert sum(training.data.pixels[row, :3].sum() for row in training.splits["train"].rows) == 6 * 256
 
 
@@ -255,7 +255,7 @@ def test_row_6_a_run_that_predicts_one_class_is_told_so(run_train, tmp_path, mon
     assert "nothing else is learnt yet" not in capsys.readouterr().out
     monkeypatch.setattr(train, "build_model", biased)
     run_train(dataset="own", run_dir="run", training_iterations=1)
-    assert "every pixel of test was taken for ground: nothing else is learnt yet" in capsys.readouterr().out
+    assert "every pixel of the validation pictures is taken for ground: nothing else is learnt yet" in capsys.readouterr().out
 
 
 def test_row_31_compiled_weights_are_saved_with_plain_keys(run_train, tmp_path, monkeypatch):
@@ -413,3 +413,79 @@ def test_memory_stays_flat_over_2000_steps(make_training):
             with open("/proc/self/statm") as file:
                 used.append(int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2 ** 20)
     assert used[-1] - used[0] < 5, used  # MB
+
+
+WARNINGS = {"absent": "it can't be learnt", "floor": "the learning rate is at min_lr", "still": "the loss has not moved", "single": "nothing else is learnt yet",
+            "gap": "learnt by heart"}
+
+
+def heard(out: str) -> set[str]:
+    return {kind for kind, words in WARNINGS.items() if words in out}
+
+
+def test_a_run_that_learns_is_not_warned(run_train, tmp_path, capsys):
+    draw_squares(tmp_path / "own", 16, size=(32, 32))
+    run_train(dataset="own", run_dir="run", image_size=(32, 32), features=(8, 16), training_iterations=220, eval_interval=44, base_lr=1e-2, min_lr=1e-4, decay_factor=1e7)
+    assert heard(capsys.readouterr().out) == set()
+
+
+def test_a_rate_too_low_is_warned_of_after_a_tenth_of_the_run(run_train, tmp_path, capsys):
+    draw_squares(tmp_path / "own", 6)
+    run_train(dataset="own", run_dir="run", training_iterations=200, eval_interval=200, base_lr=1e-9, min_lr=1e-10, warmup_steps=0, decay_factor=1e24, augment="")
+    out = capsys.readouterr().out
+    assert "still" in heard(out) and "in the first tenth of the run" in out and "raise base_lr" in out
+
+
+def test_a_rate_at_its_floor_for_most_of_the_run_is_warned_of_before_it(run_train, tmp_path, capsys, monkeypatch):
+    """As system A's own schedule is: at min_lr from step 505 of 1250."""
+    draw_squares(tmp_path / "own", 6)
+    monkeypatch.setattr(train, "learn", lambda training, run: print(train.warnings(training)) or 15)
+    run_train(dataset="own", run_dir="run", training_iterations=1250, base_lr=1e-3, min_lr=1e-4, warmup_steps=100, decay_factor=5e8)
+    out = capsys.readouterr().out
+    assert heard(out) == {"floor"} and "from step 505 of 1250 on; raise decay_factor" in out
+
+
+def test_a_class_that_the_training_split_lacks_is_warned_of(run_train, tmp_path, capsys):
+    draw_squares(tmp_path / "own", 5)
+    for split, numbers in (("train", (0, 1, 2)), ("val", (3,)), ("test", (4,))):
+        for name in ("images", "masks"):
+            (tmp_path / "own" / name / split).mkdir()
+            for i in numbers:
+                (tmp_path / "own" / name / f"p{i}.png").rename(tmp_path / "own" / name / split / f"p{i}.png")
+    for path in (tmp_path / "own" / "masks" / "train").iterdir():
+        mask = np.array(Image.open(path))
+        Image.fromarray(np.where(mask == 2, 0, mask).astype(np.uint8)).save(path)
+    run_train(dataset="own", run_dir="run")
+    out = capsys.readouterr().out
+    assert "absent" in heard(out) and "the training split has no pixel of blue" in out
+
+
+def test_pictures_learnt_by_heart_are_warned_of(make_training):
+    training = make_training(training_iterations=90)
+    row = {"val_mean_iou": .4, "train_mean_iou": .9}
+    training.history = [{**row, "step": step} for step in range(10, 100, 10)]
+    training.step = 90
+    assert "since step 70 at least" in train.warnings(training)["gap"]
+    training.history[-1]["val_mean_iou"] = .75
+    assert "gap" not in train.warnings(training)
+
+
+def test_the_worst_pictures_are_the_ones_with_the_lowest_scores(run_train, tmp_path, monkeypatch):
+    draw_squares(tmp_path / "own", 40)
+    titles = []
+    monkeypatch.setattr(utils, "sheet", lambda *given: titles.extend(given[4] if len(given) > 4 else ()) or np.zeros((30, 30, 3), np.uint8))
+    monkeypatch.setattr(utils, "draw_learning", lambda *_: None)
+    run_train(dataset="own", run_dir="run")
+    data = train.prepare("own", "Dataset", (16, 16))
+    saved = utils.load_checkpoint(tmp_path / "unet_model.pth")
+    model = build_model(**saved["model"])
+    model.load_state_dict(saved["weights"])
+    scores = {}
+    for row in data.splits["test"]:
+        image, mask = data.read(row)
+        matrix = utils.ConfusionMatrix(3)
+        with torch.no_grad():
+            matrix.update(model.eval()(torch.from_numpy(image).permute(2, 0, 1)[None]).argmax(1)[0], torch.from_numpy(mask))
+        scores[data.pairs[row].image.name] = matrix.scores()["mean_iou"]
+    assert [title.split(":")[0] for title in titles] == sorted(scores, key=scores.get)[:4] and len(scores) == 6
+    assert titles[0].endswith(f"mean IoU {min(scores.values()):.2f}")
