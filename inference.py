@@ -27,6 +27,7 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
@@ -40,6 +41,7 @@ input_dir = "InferenceOutput/TestImages"
 output_dir = "InferenceOutput/TestPredictions"
 batch_size = 8  # pictures that go through the net together, where they are of one size for it
 tile = False  # True: pictures larger than those trained on are not shrunk to their size but cut into tiles, at the scale that was trained
+tta = False  # True: the mean of six looks at each picture, as it is and mirrored, at three scales; six to seven times the work
 uncertainty_passes = 0  # predictions with dropout alive, 20 for instance; 0 = one without. For nets trained with dropout
 overlay = True  # also the picture under its classes' colours
 overwrite = False  # True: also what this checkpoint has coloured before
@@ -119,8 +121,21 @@ def net_size(shape: tuple[int, ...], saved: dict) -> list[int]:
     return [max(1, round(side * saved["scale"])) for side in shape[:2]] if tile else list(saved["image_size"])
 
 
+def looks(model: nn.Module, pieces: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Logits (B, K, h, w) of pictures uint8 (B, 3, h, w), once for each pass with dropout, or for each way of looking."""
+    if not tta:
+        for _ in range(max(1, uncertainty_passes)):
+            yield model(pieces)
+        return
+    size = pieces.shape[2:]
+    for scale in (1, .75, 1.25):
+        scaled = pieces if scale == 1 else F.interpolate(pieces.float(), size=[max(1, round(side * scale)) for side in size], mode="bilinear", antialias=True)
+        for turn in (lambda x: x, lambda x: x.flip(3)):  # flipping is its own inverse
+            yield F.interpolate(turn(model(turn(scaled).contiguous(memory_format=torch.channels_last))), size=size, mode="bilinear")
+
+
 def logit_strips(model: nn.Module, small: np.ndarray, place: utils.Place) -> Iterator[tuple[int, list[torch.Tensor]]]:
-    """The net's logits of pictures (B, h, w, 3), strip by strip: the first row, and the strip (B, K, rows, w) once for each pass.
+    """The net's logits of pictures (B, h, w, 3), strip by strip: the first row, and the strip (B, K, rows, w) once for each look.
 
     Tiles start at multiples of what the net divides by, and reach over their cores by more than a pixel of the logits sees, so that the cores
     are what the whole picture would give. A strip's last row is the next one's first.
@@ -130,14 +145,14 @@ def logit_strips(model: nn.Module, small: np.ndarray, place: utils.Place) -> Ite
     core, context = (TILE // multiple * multiple or multiple, 8 * multiple) if tile else (max(height, width), 0)
     for top in range(0, max(1, height - 1), core):
         bottom, y = min(height, top + core + 1), max(0, top - context)
-        passes: list[list[torch.Tensor]] = [[] for _ in range(max(1, uncertainty_passes))]
+        columns: list[list[torch.Tensor]] = []  # of each tile, the logits of its core by each look
         for left in range(0, width, core):
             right, x = min(width, left + core), max(0, left - context)
             piece = torch.from_numpy(small[:, y:top + core + context, x:left + core + context]).to(place.device).permute(0, 3, 1, 2)
+            core_part = (..., slice(top - y, bottom - y), slice(left - x, right - x))
             with place.autocast():
-                for columns in passes:
-                    columns.append(model(piece.contiguous(memory_format=torch.channels_last))[..., top - y:bottom - y, left - x:right - x])
-        yield top, [torch.cat(columns, dim=3) for columns in passes]
+                columns.append([logits[core_part] for logits in looks(model, piece.contiguous(memory_format=torch.channels_last))])
+        yield top, [torch.cat(parts, dim=3) for parts in zip(*columns)]
 
 
 @torch.no_grad()
@@ -314,6 +329,8 @@ def main() -> int:
     for name, least in (("batch_size", 1), ("uncertainty_passes", 0)):
         if globals()[name] < least:
             raise InputError(f"{name} is {globals()[name]}; expected {least} or more")
+    if tta and uncertainty_passes:
+        raise InputError("tta is True and uncertainty_passes is above 0; choose one: what six looks disagree about is not what dropout doesn't know")
     place, is_first = utils.Place(device, precision), utils.rank() == 0
     utils.join_processes(place.device)
     saved = utils.from_first(lambda: utils.load_checkpoint(Path(checkpoint)))
@@ -323,7 +340,7 @@ def main() -> int:
     weights = hashlib.sha256()
     for tensor in saved["weights"].values():
         weights.update(np.ascontiguousarray(tensor.numpy()))
-    origin = fingerprint(weights.hexdigest(), saved["classes"], saved.get("scale"), tile, uncertainty_passes, overlay, place.precision)
+    origin = fingerprint(weights.hexdigest(), saved["classes"], saved.get("scale"), tile, tta, uncertainty_passes, overlay, place.precision)
     own = [describe_job(*item, saved, origin) for item in list(name_outputs(files).items())[utils.rank()::utils.processes()]]
     notes = {job.path: note for job in own if (note := find_note(job))}
     earlier = sum(utils.from_all(len(notes)))

@@ -26,6 +26,9 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -86,7 +89,7 @@ def show(title: str, found: dict) -> None:
         print(f"    {name:<28} {values['median'] * 1000:10.1f} ms  ({values['least'] * 1000:.1f} to {values['most'] * 1000:.1f})")
     for name, values in found["times as fast as"].items():
         print(f"    ours against {name:<15} {values['median']:10.2f} times  ({values['least']:.2f} to {values['most']:.2f})")
-    for name in found.keys() - {"seconds", "times as fast as"}:
+    for name in [name for name in found if name not in ("seconds", "times as fast as")]:
         print(f"    {name:<28} {found[name]:10.3g}")
     sys.stdout.flush()
 
@@ -183,20 +186,31 @@ def measure_floor(place: utils.Place, _: Path) -> dict:
     return found
 
 
-def count_flop(model: nn.Module, images: torch.Tensor, backward: bool) -> int:
-    from torch.utils.flop_counter import FlopCounterMode
+class ByteCounter(TorchDispatchMode):
+    """Bytes that operators read and write, each by itself; what fusing them or a cache saves is saved from these."""
+    total = 0
 
-    with FlopCounterMode(display=False) as counter:
+    def __torch_dispatch__(self, function, _, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if not function.is_view:
+            self.total += sum(thing.nbytes for thing in tree_leaves((args, kwargs, result)) if isinstance(thing, torch.Tensor))
+        return result
+
+
+def count_work(model: nn.Module, images: torch.Tensor, backward: bool) -> tuple[int, int]:
+    """FLOP and bytes of a forward pass, or of forward and backward."""
+    with FlopCounterMode(display=False) as flop, ByteCounter() as counter:
         model(images).sum().backward() if backward else model(images)
-    return counter.get_total_flops()
+    return flop.get_total_flops(), counter.total
 
 
-def add_share(found: dict, results: dict, place: utils.Place, flop: int) -> None:
-    """How much of the measured matrix rate ours reaches, and the seconds that the work would take at it."""
+def add_share(found: dict, results: dict, place: utils.Place, flop: int, size: int) -> None:
+    """The work, the seconds that it would take at the machine's rates, and how much of the matrix rate ours reaches."""
+    found |= {"GFLOP": flop / 1e9, "GB read and written in fp32": size / 1e9}
     if "floor" in results:
-        rate = results["floor"][f"matrix rate {place.precision}, GFLOP/s"]["median"] * 1e9
-        found |= {"share of the matrix rate": flop / found["seconds"]["ours"]["median"] / rate, "floor, ms": flop / rate * 1000}
-    found["GFLOP"] = flop / 1e9
+        rate, copies = (results["floor"][name]["median"] * 1e9 for name in (f"matrix rate {place.precision}, GFLOP/s", "copy rate, GB/s read and written"))
+        found |= {"ms at the matrix rate": flop / rate * 1000, "ms at the copy rate": size / copies * 1000,
+                  "share of the matrix rate": flop / found["seconds"]["ours"]["median"] / rate}
 
 
 def measure_training(place: utils.Place, folder: Path, results: dict) -> dict:
@@ -214,13 +228,13 @@ def measure_training(place: utils.Place, folder: Path, results: dict) -> dict:
             model.load_state_dict(training.model.state_dict())
             optimizer, scaler = torch.optim.Adam(model.parameters(), lr=1e-4), torch.amp.GradScaler(place.device.type, enabled=name != "textbook")
             things[name] = lambda model=model, optimizer=optimizer, scaler=scaler, floats=floats, masks=masks: textbook_step(model, optimizer, scaler, floats, masks)
-        flop = count_flop(build_model(**arguments).to("meta"), batch[0].to("meta"), backward=True)
+        work = count_work(build_model(**arguments).to("meta"), batch[0].to("meta"), backward=True)
         first = {name: thing() for name, thing in things.items()}
         if max(first.values()) - min(first.values()) > (1e-3 if place.precision == "fp32" else 5e-2) * first["ours"]:
             raise InputError(f"the first losses differ: {first}; the two ways don't compute the same")
         found[case["name"]] = compare(time_in_turn(things, repeats * case["rounds"]), "ours")
         found[case["name"]]["images/s"] = case["batch_size"] / found[case["name"]]["seconds"]["ours"]["median"]
-        add_share(found[case["name"]], results, place, flop)
+        add_share(found[case["name"]], results, place, *work)
         height, width = case["image_size"]
         show(f"training step, {case['name']}, {width}×{height}, batch {case['batch_size']}, on {place}", found[case["name"]])
     return found
@@ -244,7 +258,7 @@ def measure_prediction(place: utils.Place, _: Path, results: dict) -> dict:
         with place.autocast():
             found[case["name"]] = compare(time_in_turn(things, repeats * case["rounds"] * 2), "ours")
         with torch.no_grad():
-            add_share(found[case["name"]], results, place, count_flop(build_model(**arguments).to("meta").eval(), floats.to("meta"), backward=False))
+            add_share(found[case["name"]], results, place, *count_work(build_model(**arguments).to("meta").eval(), floats.to("meta"), backward=False))
         show(f"prediction of one picture, {case['name']}, {width}×{height}, on {place}", found[case["name"]])
     return found
 

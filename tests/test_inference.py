@@ -305,6 +305,8 @@ def test_what_was_coloured_before_is_left_until_picture_checkpoint_or_settings_c
     run("abc", overwrite=False, uncertainty_passes=2)
     run("abc", uncertainty_passes=0, overlay=False)
     run("abc", overlay=True)
+    run("abc", tta=True)
+    run("abc", tta=False)
     saved = utils.load_checkpoint(Path("unet_model.pth"))
     saved["weights"]["head.bias"] += 1
     utils.save_checkpoint(Path("unet_model.pth"), saved)
@@ -328,3 +330,29 @@ def test_a_big_picture_takes_memory_for_itself_and_a_strip(place):
     assert peak() - alone < 1000
     with Image.open(place / "TestPredictions" / "big.png") as mask, Image.open(place / "TestPredictions" / "big_overlay.png") as overlay:
         assert mask.size == (12000, 9000) and overlay.size[0] == 4096
+
+
+def test_tta_is_the_mean_of_six_looks(place, monkeypatch):
+    monkeypatch.setattr(inference, "tta", True)
+    model = inference.load_model(utils.load_checkpoint(Path("unet_model.pth")), utils.Place("cpu", "fp32"))
+    image = np.random.default_rng(0).integers(0, 256, (1, 16, 24, 3)).astype(np.uint8)
+    found, = inference.predict(model, [(16, 24)], image, utils.Place("cpu", "fp32"))
+    probs = []
+    for size in ((16, 24), (12, 18), (20, 30)):
+        scaled = torch.nn.functional.interpolate(torch.from_numpy(image).permute(0, 3, 1, 2).float(), size=size, mode="bilinear", antialias=True)
+        for flipped in (False, True):
+            with torch.no_grad():
+                logits = model(scaled.flip(3) if flipped else scaled)
+            logits = torch.nn.functional.interpolate(logits.flip(3) if flipped else logits, size=(16, 24), mode="bilinear")
+            probs.append(logits.softmax(1))
+    mean = torch.stack(probs).mean(0)[0]
+    assert np.array_equal(found.ids, mean.argmax(0).numpy()) and found.confidence == pytest.approx(mean.max(0).values.mean().item(), abs=1e-5)
+    mirrored, = inference.predict(model, [(16, 24)], image[:, :, ::-1].copy(), utils.Place("cpu", "fp32"))
+    assert (mirrored.ids[:, ::-1] != found.ids).mean() < .02  # what is seen mirrored is found mirrored
+
+
+def test_tta_and_uncertainty_exclude_each_other(place, monkeypatch):
+    monkeypatch.setattr(inference, "tta", True)
+    monkeypatch.setattr(inference, "uncertainty_passes", 2)
+    with pytest.raises(inference.InputError, match="tta is True and uncertainty_passes is above 0"):
+        inference.main()
