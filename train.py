@@ -485,7 +485,8 @@ def warnings(training: Training) -> dict[str, str]:
     counts = {name: data.pixels[rows][:, :len(data.table.names)].sum(axis=0) for name, rows in data.splits.items()}
     if absent := [name for i, name in enumerate(data.table.names) if not counts["train"][i] and any(count[i] for count in counts.values())]:
         found["absent"] = f"the training split has no pixel of {', '.join(absent)}, which other splits have: it can't be learnt; try another seed, or move pictures"
-    floor = [past for past in range(warmup_steps + 1, training_iterations + 1) if rate_at(past, []) <= min_lr * 1.000001 < base_lr]
+    steps = range(warmup_steps + 1, training_iterations + 1) if not history else ()
+    floor = [later for later in steps if rate_at(later, []) <= min_lr * 1.000001 < base_lr]
     if len(floor) > training_iterations / 2:
         found["floor"] = f"the learning rate is at min_lr from step {floor[0]} of {training_iterations} on; raise decay_factor, or try lr_schedule=cosine"
     tenth = training_iterations // 10
@@ -568,13 +569,14 @@ def learn(training: Training, run: Path) -> int:
             while True:
                 training.seconds = time.perf_counter() - start
                 number = utils.agree(sum(caught))  # all processes stop after the same step
+                is_moment = training.step in (0, training_iterations // 10)
                 if training.is_due() and not number:
                     bar.write(training.evaluate(run))
-                if training.step in (0, training_iterations // 10) or training.history and training.history[-1]["step"] == training.step:
-                    found = warnings(training)
-                    for kind in found.keys() - said:
-                        bar.write(f"warning: {found[kind]}")
-                    said |= found.keys()
+                    is_moment = True
+                for kind, sentence in warnings(training).items() if is_moment else ():
+                    if kind not in said:
+                        bar.write(f"warning: {sentence}")
+                        said.add(kind)
                 if training.step % save_model_interval == 0 or training.is_over() or number:
                     training.save(run)
                 if training.is_over() or number:

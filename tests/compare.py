@@ -50,10 +50,11 @@ def train(arguments: list[str], steps: int, seed: int) -> dict:
 
 
 def images_per_step(arguments: list[str]) -> int:
-    import train as constants
+    import train
 
-    utils.override(vars(constants), arguments)
-    return constants.batch_size * constants.accum_steps
+    constants = utils.settings_of(vars(train))
+    utils.override(constants, arguments)
+    return constants["batch_size"] * constants["accum_steps"]
 
 
 def read_rows(path: Path) -> list[dict]:
