@@ -576,10 +576,15 @@ def errors(image: np.ndarray, mask: np.ndarray, pred: np.ndarray) -> np.ndarray:
     return picture
 
 
+def enlargement(width: int) -> int:
+    """How many times a picture is drawn larger, so that small ones can be looked at."""
+    return max(1, round(256 / width))
+
+
 def sheet(rows: Sequence[Sequence[np.ndarray]], names: Sequence[str], colors: Sequence[Sequence[int]], captions: Sequence[str],
           titles: Sequence[str] = ()) -> np.ndarray:
     """Rows of pictures of one size with white lines between them, small ones enlarged, under captions of the columns, over the legend; titles are the rows'."""
-    times = max(1, 240 // rows[0][0].shape[1])
+    times = enlargement(rows[0][0].shape[1])
     framed = [np.concatenate([np.pad(np.kron(picture, np.ones((times, times, 1), np.uint8)), ((2, 2), (2, 2), (0, 0)), constant_values=255)
                               for picture in row], axis=1) for row in rows]
     width = framed[0].shape[1]
@@ -591,9 +596,11 @@ def sheet(rows: Sequence[Sequence[np.ndarray]], names: Sequence[str], colors: Se
 def draw_learning(path: Path, folder: Path, size: tuple[int, int], count: int) -> None:
     """Image, mask, and how the prediction came about: the third column of up to six of the step_*.png in folder, side by side."""
     steps = sorted(folder.glob("step_*.png"))
-    steps = [steps[i] for i in sorted({round(i) for i in np.linspace(0, len(steps) - 1, 6)})]
+    steps = [steps[i] for i in sorted({round(i) for i in np.linspace(0, len(steps) - 1, 6)})] if steps else []
     sheets = [np.array(Image.open(step).convert("RGB")) for step in steps]
-    high, wide = (side * max(1, 240 // size[1]) + 4 for side in size)  # of a cell, as sheet made it
+    if len({one.shape for one in sheets}) != 1:  # taken away, or drawn by an earlier version
+        return
+    high, wide = (side * enlargement(size[1]) + 4 for side in size)  # of a cell, as sheet made it
     rows = slice(CAPTION, CAPTION + count * high)
     cells = np.concatenate([sheets[0][rows, :2 * wide], *(one[rows, 2 * wide:3 * wide] for one in sheets)], axis=1)
     key = sheets[-1][rows.stop:]

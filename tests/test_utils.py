@@ -369,3 +369,19 @@ def test_plots_are_drawn(tmp_path):
     for name in ("curves", "rate", "confusion"):
         with Image.open(tmp_path / f"{name}.png") as picture:
             assert picture.width > 300 and len(set(picture.convert("L").tobytes())) > 10
+
+
+def test_learning_shows_the_prediction_of_each_step_beside_image_and_mask(tmp_path):
+    rng = np.random.default_rng(0)
+    cells = {step: [[rng.integers(0, 256, (128, 256, 3)).astype(np.uint8) for _ in range(3)] for _ in range(2)] for step in range(10, 100, 10)}
+    for step, rows in cells.items():
+        utils.save_picture(tmp_path / f"step_{step:06d}.png", utils.sheet(rows, ["a"], [(0, 0, 0)], ["image", "mask", "prediction"]))
+    utils.draw_learning(tmp_path / "learning.png", tmp_path, (128, 256), 2)
+    drawn = np.array(Image.open(tmp_path / "learning.png"))
+    for row in range(2):
+        y = 22 + row * 132 + 2
+        shown = [cells[10][row][0], cells[10][row][1], *(cells[step][row][2] for step in (10, 30, 40, 60, 70, 90))]
+        for column, picture in enumerate(shown):
+            assert np.array_equal(drawn[y:y + 128, column * 260 + 2:column * 260 + 258], picture)
+    utils.draw_learning(tmp_path / "none.png", tmp_path / "nowhere", (128, 256), 2)
+    assert not (tmp_path / "none.png").exists()
