@@ -628,6 +628,7 @@ def save_figure(path: Path, figure) -> None:
 def draw_curves(path: Path, history: Sequence[dict], rates: Sequence[float], best: int) -> None:
     """Loss, pixel accuracy and mean IoU of training and validation, and the learning rate, against the step; best is the step that is kept."""
     steps = [row["step"] for row in history]
+    score = history[steps.index(best)]["val_mean_iou"]
     figure = new_figure(12, 7)
     *kinds, last = figure.subplots(2, 2, sharex=True).flat
     for axes, kind in zip(kinds, ("loss", "pixel_accuracy", "mean_iou")):
@@ -637,7 +638,7 @@ def draw_curves(path: Path, history: Sequence[dict], rates: Sequence[float], bes
     last.plot(range(1, len(rates) + 1), rates, color="black")
     last.set(title="learning rate", ylim=(0, None))
     for axes in (*kinds, last):
-        axes.axvline(best, color="grey", linestyle=":", label=f"best validation mean IoU: step {best}")
+        axes.axvline(best, color="grey", linestyle=":", label=f"kept: step {best}, validation mean IoU {score:.3f}")
         axes.set(xlabel="step")
         axes.tick_params(labelbottom=True)
         axes.grid(alpha=.3)
@@ -660,14 +661,15 @@ def draw_classes(path: Path, classes: Sequence[dict], split: str) -> None:
     ranked = sorted((entry for entry in classes if entry["iou"] is not None), key=lambda entry: -entry["iou"])
     figure = new_figure(9, 1.2 + .28 * len(ranked))
     left, right = figure.subplots(1, 2, sharey=True)
-    for axes, key, color, title in ((left, "iou", "C0", f"IoU on {split}"), (right, "share", "C1", "% of its pixels")):
+    mean = sum(entry["iou"] for entry in ranked) / max(1, len(ranked))
+    for axes, key, color, title in ((left, "iou", "C0", f"IoU on {split}, mean {mean:.3f}"), (right, "share", "grey", "% of all its pixels are of the class")):
         values = [entry[key] * (100 if key == "share" else 1) for entry in ranked]
         bars = axes.barh([entry["name"] for entry in ranked], values, color=color)
         axes.bar_label(bars, [f"{value:.2f}" if key == "iou" else f"{value:.1f}" for value in values], padding=3)
         axes.set(title=title)
         axes.margins(x=.15)
         axes.spines[["top", "right"]].set_visible(False)
-    left.set(xlim=(0, 1.12))
+    left.set(xlim=(0, 1.1), xticks=np.linspace(0, 1, 6))
     save_figure(path, figure)
 
 
@@ -679,7 +681,7 @@ def draw_confusion(path: Path, counts: torch.Tensor, names: Sequence[str]) -> No
     axes = figure.subplots()
     axes.set_facecolor("lightgrey")
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-    axes.set(xticks=range(len(names)), yticks=range(len(names)), xlabel="predicted", ylabel="true", title="% of each true class's pixels")
+    axes.set(xticks=range(len(names)), yticks=range(len(names)), xlabel="predicted", ylabel="true", title="% of each true class's pixels (empty: below 0.5)")
     axes.set_xticklabels(names, rotation=90, fontsize=11)
     axes.set_yticklabels(names, fontsize=11)
     axes.set_xticks(np.arange(len(names)) + .5, minor=True)
