@@ -1,4 +1,4 @@
-"""Settings for one run, the machine, losses, the learning rate, the confusion matrix, checkpoints and pictures.
+"""Processes, settings for one run, the machine, losses, the learning rate, the confusion matrix, checkpoints and pictures.
 
 Masks are int64 (B, H, W) in 0..K-1 or IGNORE; logits are float32 (B, K, H, W). Ignored pixels count nowhere.
 A batch's loss is the mean over its pictures of each picture's own loss, so that a batch of eight and four batches of two

@@ -88,13 +88,18 @@ def test_row_8_scores_do_not_depend_on_the_batch_size_nor_on_a_short_last_batch(
     assert sum(training.data.pixels[row, :3].sum() for row in training.splits["train"].rows) == 6 * 256
 
 
-def test_row_8_a_split_of_one_picture_with_one_class_has_scores_for_that_class_alone(run_train, tmp_path):
-    draw_squares(tmp_path / "own", 5)
+def move_into_splits(folder) -> None:
+    """Of five squares three are to be trained on, one validates, one tests."""
     for split, numbers in (("train", (0, 1, 2)), ("val", (3,)), ("test", (4,))):
         for name in ("images", "masks"):
-            (tmp_path / "own" / name / split).mkdir()
+            (folder / name / split).mkdir()
             for i in numbers:
-                (tmp_path / "own" / name / f"p{i}.png").rename(tmp_path / "own" / name / split / f"p{i}.png")
+                (folder / name / f"p{i}.png").rename(folder / name / split / f"p{i}.png")
+
+
+def test_row_8_a_split_of_one_picture_with_one_class_has_scores_for_that_class_alone(run_train, tmp_path):
+    draw_squares(tmp_path / "own", 5)
+    move_into_splits(tmp_path / "own")
     Image.fromarray(np.full((16, 16), 1, np.uint8)).save(tmp_path / "own" / "masks" / "test" / "p4.png")
     run_train(dataset="own", run_dir="run")
     report = json.loads((tmp_path / "run" / "report.json").read_text())["test"]
@@ -447,11 +452,7 @@ def test_a_rate_at_its_floor_for_most_of_the_run_is_warned_of_before_it(run_trai
 
 def test_a_class_that_the_training_split_lacks_is_warned_of(run_train, tmp_path, capsys):
     draw_squares(tmp_path / "own", 5)
-    for split, numbers in (("train", (0, 1, 2)), ("val", (3,)), ("test", (4,))):
-        for name in ("images", "masks"):
-            (tmp_path / "own" / name / split).mkdir()
-            for i in numbers:
-                (tmp_path / "own" / name / f"p{i}.png").rename(tmp_path / "own" / name / split / f"p{i}.png")
+    move_into_splits(tmp_path / "own")
     for path in (tmp_path / "own" / "masks" / "train").iterdir():
         mask = np.array(Image.open(path))
         Image.fromarray(np.where(mask == 2, 0, mask).astype(np.uint8)).save(path)
