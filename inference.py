@@ -141,7 +141,7 @@ def logit_strips(model: nn.Module, small: np.ndarray, place: utils.Place) -> Ite
     are what the whole picture would give. A strip's last row is the next one's first.
     """
     height, width = small.shape[1:3]
-    multiple = 2 ** len(model.downs)
+    multiple = model.multiple()
     core, context = (TILE // multiple * multiple or multiple, 8 * multiple) if tile else (max(height, width), 0)
     for top in range(0, max(1, height - 1), core):
         bottom, y = min(height, top + core + 1), max(0, top - context)

@@ -25,6 +25,7 @@ batch_size = 32
 accum_steps = 1
 training_iterations = 3 * 3552 // 32  # 3 epochs: 222 of the 318 cars are trained on
 loss = "ce"
+optimizer = "adamw"
 base_lr = 1e-4
 min_lr = 1e-4
 warmup_steps = 0

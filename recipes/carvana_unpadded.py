@@ -24,6 +24,7 @@ batch_size = 8
 accum_steps = 4
 training_iterations = 10 * 3552 // 32  # at most 10 epochs
 loss = "ce"
+optimizer = "adamw"
 lr_schedule = "plateau"
 plateau_patience = 2
 patience = 4

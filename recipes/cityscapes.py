@@ -20,6 +20,7 @@ batch_size = 12
 accum_steps = 4
 training_iterations = 1250
 loss = "ce+dice"
+optimizer = "adamw"
 lr_schedule = "sqrt"
 base_lr = 1e-3
 min_lr = 1e-4

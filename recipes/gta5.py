@@ -21,6 +21,7 @@ batch_size = 8
 accum_steps = 2
 training_iterations = 10 * 17474 // 16  # at most 10 epochs of 70 % of 24,964 pictures
 loss = "ce"
+optimizer = "adamw"
 lr_schedule = "plateau"
 plateau_patience = 3
 patience = 8

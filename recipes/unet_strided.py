@@ -26,6 +26,7 @@ batch_size = 16
 accum_steps = 1
 training_iterations = 100 * 2975 // 16  # 100 epochs
 loss = "ce"
+optimizer = "adamw"
 lr_schedule = "cosine"
 base_lr = 1e-3
 min_lr = 1e-5

@@ -24,6 +24,7 @@ batch_size = 8
 accum_steps = 2
 training_iterations = 200 * 209 // 16  # at most 200 epochs
 loss = "focal"
+optimizer = "adamw"
 focal_gamma = 2.0
 class_weights = 0.5
 lr_schedule = "plateau"

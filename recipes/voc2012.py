@@ -23,6 +23,7 @@ batch_size = 8
 accum_steps = 2
 training_iterations = 100 * 1464 // 16  # at most 100 epochs
 loss = "focal"
+optimizer = "adamw"
 focal_gamma = 2.0
 class_weights = 0.5
 lr_schedule = "plateau"

@@ -2,7 +2,7 @@
 
     python tests/compare.py comparison=losses [budget=75] [seeds=3] [data_dir=PATH]
 
-Each setting's speed is measured in a short run; then it gets as many steps as fit into `budget` seconds of training. After each run a row
+Each setting's speed is measured in a few steps; then it gets as many steps as fit into `budget` seconds of training. After each run a row
 goes to TrainingOutput/compare-<comparison>.csv, so that a comparison that was stopped goes on where it was. At the end, or where all
 runs are there already, it prints the table for README.md: means over the seeds and their standard deviation.
 """
@@ -17,19 +17,26 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 import utils
-from dataset import InputError
+from dataset import InputError, prepare, training_batches
 
 comparison = "losses"  # one of COMPARISONS
 budget = 75.0  # seconds of training for each run
 seeds = 3  # runs of each setting; on Streets each seed is another split, another start and another order
 data_dir = "Dataset"  # as in train.py
-calibration_steps = 60  # steps of the run that measures a setting's speed
+calibration_steps = 24  # steps that measure a setting's speed
 
 SMALL = [str(ROOT / "recipes" / "camvid_small.py"), "image_size=96,128", "features=16,32,64"]
+INGREDIENTS = {"all of it": [], "no zoom": ["augment=flip+color+grey"], "no flip": ["augment=zoom+color+grey"], "no colour": ["augment=zoom+flip"],
+               "no augmentation": ["augment="], "no Dice": ["loss=ce"], "no weight decay": ["weight_decay=0"], "square root for cosine": ["lr_schedule=sqrt"],
+               "with averaged weights": ["ema_decay=0.98"]}
 # Each setting: train.py's arguments; with "as many steps as" it takes another setting's steps, however long they take.
 COMPARISONS = {
     "losses": {"ce": ["loss=ce"], "ce, class_weights 0.5": ["loss=ce", "class_weights=0.5"], "focal": ["loss=focal"], "dice": ["loss=dice"],
                "ce+dice": ["loss=ce+dice"], "lovasz": ["loss=lovasz"]},
+    "ingredients": {name: ["image_size=48,80", *change] for name, change in {
+        **INGREDIENTS, "with class weights": ["class_weights=0.5"], "with squares, twice the size": ["image_size=96,160", "patch=2"]}.items()},
+    "ingredients_camvid": {name: [*SMALL, *change] for name, change in {
+        **INGREDIENTS, "no class weights": ["class_weights=0"], "no squares, half the size": ["image_size=48,64", "patch=1"]}.items()},
     "unetpp": {"UNet": [], "UNet++": ["architecture=unet++", "features=15,30,60"],
                "UNet++, as many steps": ["architecture=unet++", "features=15,30,60", "as many steps as UNet"]},
     "unetpp_camvid": {"UNet": SMALL, "UNet++": [*SMALL, "architecture=unet++", "features=15,30,60"],
@@ -40,8 +47,9 @@ COMPARISONS = {
 def train(arguments: list[str], steps: int, seed: int) -> dict:
     """A run's report.json. It lies in a folder of its own, so that nobody's unet_model.pth is replaced."""
     with tempfile.TemporaryDirectory() as folder:
-        length = {"training_iterations": steps, "eval_interval": -(-steps // 6), "save_model_interval": steps, "lr_schedule": "cosine"}
-        settings = {**length, "seed": seed, "data_dir": (ROOT / data_dir).resolve(), "run_dir": "run"}
+        settings = {"training_iterations": steps, "eval_interval": -(-steps // 6), "save_model_interval": steps, "lr_schedule": "cosine",
+                    "decay_factor": steps / constants_of(arguments)["base_lr"] ** 2, "seed": seed, "data_dir": (ROOT / data_dir).resolve(), "run_dir": "run"}
+        settings |= dict(argument.split("=", 1) for argument in arguments if argument.startswith("lr_schedule="))
         command = [sys.executable, ROOT / "train.py", *arguments, *(f"{name}={value}" for name, value in settings.items())]
         done = subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         if done.returncode:
@@ -49,12 +57,32 @@ def train(arguments: list[str], steps: int, seed: int) -> dict:
         return json.loads(Path(folder, "run", "report.json").read_text())
 
 
-def images_per_step(arguments: list[str]) -> int:
+def constants_of(arguments: list[str]) -> dict:
+    """train.py's constants as these arguments leave them."""
     import train
 
     constants = utils.settings_of(vars(train))
     utils.override(constants, arguments)
-    return constants["batch_size"] * constants["accum_steps"]
+    return constants
+
+
+def seconds_per_step(arguments: list[str]) -> float:
+    """Of the faster half of some steps, so that it is the setting's own time, not what else the machine did meanwhile."""
+    import train
+
+    before, constants = utils.settings_of(vars(train)), constants_of(arguments)
+    vars(train).update(constants, data_dir=str((ROOT / data_dir).resolve()))
+    try:
+        place = utils.Place(train.device, train.precision)
+        data = prepare(train.dataset, train.data_dir, train.image_size, train.cache, train.seed)
+        training, times = train.Training(data, place), []
+        batches = training_batches(training.stream, train.batch_size, 0, 0)
+        for _ in range(calibration_steps):
+            training.take_step(batches)
+            times.append(training.training_seconds - sum(times))
+        return statistics.mean(sorted(times)[:calibration_steps // 2])
+    finally:
+        vars(train).update(before)
 
 
 def read_rows(path: Path) -> list[dict]:
@@ -75,7 +103,7 @@ def append_row(path: Path, row: dict) -> None:
 
 def format_table(rows: list[dict]) -> str:
     """One line for each setting: parameters, steps, seconds, mean IoU and each class's IoU on the split that was judged."""
-    fixed = ("setting", "arguments", "seed", "budget", "images_per_second", "steps", "seconds", "parameters", "judged_on")
+    fixed = ("setting", "arguments", "seed", "budget", "seconds_per_step", "steps", "seconds", "parameters", "judged_on")
     scores = [name for name in rows[0] if name not in fixed]
     lines = [f"| {rows[0]['judged_on']} split | parameters | steps | seconds | " + " | ".join(scores) + " |", "| --- " * (4 + len(scores)) + "|"]
     for setting in dict.fromkeys(row["setting"] for row in rows):
@@ -103,15 +131,15 @@ def main() -> None:
             if any(int(row["seed"]) == seed for row in earlier):
                 continue
             if same_steps:
-                speed = 0.0
+                pace = 0.0
                 steps = next(int(row["steps"]) for row in rows if row["setting"] == same_steps[0] and int(row["seed"]) == seed)
             else:
-                speed = float(earlier[0]["images_per_second"]) if earlier else train(arguments, calibration_steps, seed)["images_per_second"]
-                steps = round(budget * speed / images_per_step(arguments))
+                pace = float(earlier[0]["seconds_per_step"]) if earlier else seconds_per_step(arguments)
+                steps = round(budget / pace)
             print(f"{setting}, seed {seed}: {steps} steps", flush=True)
             report = train(arguments, steps, seed)
             judged = report[report["judged_on"]]
-            row = {"setting": setting, "arguments": " ".join(given), "seed": seed, "budget": budget, "images_per_second": speed, "steps": steps,
+            row = {"setting": setting, "arguments": " ".join(given), "seed": seed, "budget": budget, "seconds_per_step": pace, "steps": steps,
                    "seconds": report["seconds"], "parameters": report["parameters"], "judged_on": report["judged_on"],
                    "mean IoU": judged["mean_iou"], **{entry["name"]: entry["iou"] for entry in judged["classes"]}}
             append_row(path, row)

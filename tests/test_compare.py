@@ -17,22 +17,21 @@ def test_a_comparison_goes_on_where_it_stopped_and_prints_its_table(tmp_path, mo
     def fake_train(arguments, steps, seed):
         calls.append((tuple(arguments), steps, seed))
         iou = .5 + .1 * seed + (.05 if arguments else 0)
-        return {"images_per_second": 40.0 if arguments else 80.0, "seconds": 10.0, "parameters": 7, "judged_on": "test",
+        return {"seconds": 10.0, "parameters": 7, "judged_on": "test",
                 "test": {"mean_iou": iou, "classes": [{"name": "pole", "iou": iou / 2}, {"name": "absent", "iou": None}]}}
     monkeypatch.setattr(compare, "train", fake_train)
+    monkeypatch.setattr(compare, "seconds_per_step", lambda arguments: .1 if arguments else .05)
     monkeypatch.setattr(compare, "COMPARISONS", {"two": {"A": [], "B": ["loss=ce"], "C": ["loss=ce", "as many steps as A"]}})
     monkeypatch.setattr(compare, "comparison", "two")
     monkeypatch.setattr(compare, "budget", 10.0)
     monkeypatch.setattr(compare, "seeds", 1)
-    monkeypatch.setattr(train, "batch_size", 4)
-    monkeypatch.setattr(train, "accum_steps", 1)
     compare.main()
-    assert [(steps, seed) for _, steps, seed in calls] == [(60, 0), (200, 0), (60, 0), (100, 0), (200, 0)]  # twice as fast, twice as many steps
+    assert [(steps, seed) for _, steps, seed in calls] == [(200, 0), (100, 0), (200, 0)]  # twice as fast, twice as many steps
     monkeypatch.setattr(compare, "seeds", 2)
     compare.main()
-    assert [(steps, seed) for _, steps, seed in calls[5:]] == [(200, 1), (100, 1), (200, 1)]
+    assert [(steps, seed) for _, steps, seed in calls[3:]] == [(200, 1), (100, 1), (200, 1)]
     compare.main()
-    assert len(calls) == 8
+    assert len(calls) == 6
     table = capsys.readouterr().out.splitlines()[-5:]
     assert table[2] == "| A | 7 | 200 | 10 | 0.550 ± 0.071 | 0.275 ± 0.035 | - |" and table[3].startswith("| B | 7 | 100 | 10 | 0.600")
 
@@ -48,8 +47,18 @@ def test_a_comparison_runs_train_in_a_folder_of_its_own(project, tmp_path, monke
     monkeypatch.setattr(compare, "ROOT", project)
     monkeypatch.setattr(compare, "data_dir", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    report = compare.train(["dataset=own", "image_size=16", "features=4,8", "batch_size=2", "warmup_steps=1"], 3, 0)
+    arguments, before = ["dataset=own", "image_size=16", "features=4,8", "batch_size=2", "warmup_steps=1"], utils.settings_of(vars(train))
+    report = compare.train(arguments, 3, 0)
     assert report["test"]["mean_iou"] >= 0 and not (tmp_path / "unet_model.pth").exists()
+    assert 0 < compare.seconds_per_step(arguments) < 5 and utils.settings_of(vars(train)) == before
+
+
+@pytest.mark.parametrize("name", compare.COMPARISONS)
+def test_every_setting_of_a_comparison_is_one_that_train_takes_and_no_two_are_the_same(name):
+    settings = compare.COMPARISONS[name].values()
+    assert len({tuple(arguments) for arguments in settings}) == len(settings)
+    for arguments in settings:
+        compare.constants_of([argument for argument in arguments if not argument.startswith("as many steps as")])
 
 
 def test_error_among_the_kept_pixels_worked_by_hand():

@@ -187,7 +187,7 @@ def test_a_full_or_closed_output_folder_ends_in_a_sentence(place, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (33, 200), (64, 65), (150, 97), (129, 64)])
-@pytest.mark.parametrize("options", [dict(), dict(padded=False), dict(down="conv", up="nearest"), dict(architecture="unet++", deep_supervision=True)], ids=str)
+@pytest.mark.parametrize("options", [dict(), dict(padded=False), dict(patch=2), dict(down="conv", up="nearest"), dict(architecture="unet++", deep_supervision=True)], ids=str)
 def test_row_23_tiles_give_what_the_whole_picture_gives(place, monkeypatch, size, options):
     torch.manual_seed(0)
     arguments = {"architecture": "unet", "num_classes": 4, "features": [4, 8, 8], **options}

@@ -72,7 +72,7 @@ def test_a_pixel_sees_as_far_as_the_levels_say():
     assert not torch.equal(model(images)[..., 16, 16], model(changed)[..., 16, 16])
 
 
-OPTIONS = [dict(), dict(bias=False), dict(activation="leaky_relu", dropout=(.2, .5)), dict(down="conv"), dict(up="nearest"), dict(padded=False),
+OPTIONS = [dict(), dict(bias=False), dict(activation="leaky_relu", dropout=(.2, .5)), dict(down="conv"), dict(up="nearest"), dict(padded=False), dict(patch=2),
            dict(padded=False, down="conv", up="nearest")]
 
 
@@ -105,18 +105,19 @@ def test_unpadded_the_inner_u_gives_the_papers_388_from_572():
         assert model.margin(388) == (92, 92)
 
 
-@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize("patch, padded", [(1, True), (1, False), (2, True), (3, True)])
 @pytest.mark.parametrize("levels", [1, 2, 3, 4])
-def test_a_pixel_of_the_logits_lies_over_its_pixel_of_the_picture(levels, padded):
+def test_a_pixel_of_the_logits_lies_over_its_pixel_of_the_picture(levels, patch, padded):
     """With kernels that pass on their middle, along the top skip alone, the logits are the scaled picture itself."""
-    model = UNet(3, features=(4,) * levels, padded=padded).eval()
+    model = UNet(3, features=(9,) * levels, padded=padded, patch=patch).eval()
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
     for part in (model.downs[0], model.joins[-1]):
         for conv, norm in ((part[0], part[1]), (part[3], part[4])):
-            conv.weight.data[0, 0, 1, 1] = 1
+            for place in range(patch ** 2):  # of a pixel in its square
+                conv.weight.data[place, place, 1, 1] = 1
             nn.init.ones_(norm.weight)
-    model.head.weight.data[:, 0] = 1
+    model.head.weight.data[:] = torch.eye(patch ** 2, 9).repeat(3, 1)[..., None, None]
     images = torch.rand(1, 3, 37, 50) * 255
     expected = ((images - model.mean) / model.std)[:, :1].clamp(min=0).expand(1, 3, 37, 50)
     assert torch.allclose(model(images), expected, atol=1e-3)
