@@ -1,24 +1,28 @@
-"""CamVid small enough for two CPU cores: 192×144 in place of 480×360, and a quarter of the paper's channels.
+"""CamVid small enough for two CPU cores and 25 minutes: half of 480×360, squares of 2×2 pixels taken as one, and narrow levels.
 
-The data and its place are those of recipes/camvid.py. Scores are still counted at the masks' own 480×360.
+The data and its place are those of recipes/camvid.py. Scores are still counted at the masks' own 480×360. Rare classes count more
+(class_weights): without that poles, signs and bicyclists, a hundredth of the pixels together, are not learnt in so short a run.
 """
 dataset = "camvid"
-image_size = (144, 192)
+image_size = (180, 240)
 
 architecture = "unet"
-features = (16, 32, 64, 128)
+features = (24, 48, 96)
 dropout = 0.0
+patch = 2
 
 batch_size = 4
 accum_steps = 1
-training_iterations = 15 * 367 // 4  # 15 epochs
+training_iterations = 40 * 367 // 4  # 40 epochs
 loss = "ce+dice"
+class_weights = 0.5
+optimizer = "muon"
 lr_schedule = "cosine"
-base_lr = 4e-3
-min_lr = 4e-5
-warmup_steps = 50
-augment = "zoom+flip+color"
+base_lr = 1.2e-2
+min_lr = 1e-5
+warmup_steps = 100
+augment = "zoom+flip+color+grey"
 
-eval_interval = 3 * 367 // 4
-eval_iterations = 0
-save_model_interval = 3 * 367 // 4
+eval_interval = 8 * 367 // 4
+eval_iterations = 12
+save_model_interval = 8 * 367 // 4
