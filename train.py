@@ -265,8 +265,7 @@ class Training:
         if not math.isfinite(loss_value) or self.skipped_in_row > (20 if self.scaler.is_enabled() else 0):
             raise InputError(self.explain_not_finite(step, rate, loss_value, norm_value))
         self.skipped += self.skipped_in_row > 0  # fp16: the scaler leaves such a step out and scales less
-        with place.autocast():
-            self.scaler.step(self.optimizer)
+        self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.step = step

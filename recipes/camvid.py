@@ -17,11 +17,13 @@ batch_size = 8
 accum_steps = 1
 training_iterations = 200 * 367 // 8  # 200 epochs
 loss = "ce+dice"
+class_weights = 0.5
+optimizer = "muon"
 lr_schedule = "cosine"
-base_lr = 1e-3
+base_lr = 5e-3
 min_lr = 1e-5
 warmup_steps = 200
-augment = "zoom+flip+color"
+augment = "zoom+flip+color+grey"
 
 eval_interval = 10 * 367 // 8
 eval_iterations = 0

@@ -33,6 +33,7 @@ def test_a_recipe_says_where_it_comes_from_and_sets_constants_that_exist(recipe,
     utils.override(vars(train), [str(recipe)])
     monkeypatch.setattr(train, "num_workers", 0)
     train.check_settings()
+    assert train.optimizer == ("muon" if recipe.stem.startswith("camvid") else "adamw")  # the published systems' own
     assert len(runpy.run_path(str(recipe))["__doc__"]) > 150
 
 
