@@ -13,7 +13,7 @@ patch = 2
 
 batch_size = 4
 accum_steps = 1
-training_iterations = 36 * 367 // 4  # 36 epochs
+training_iterations = 3300  # 36 epochs
 loss = "ce+dice"
 class_weights = 0.5
 optimizer = "muon"
@@ -23,6 +23,6 @@ min_lr = 1e-5
 warmup_steps = 100
 augment = "zoom+flip+color+grey"
 
-eval_interval = 6 * 367 // 4
+eval_interval = 550
 eval_iterations = 12
-save_model_interval = 6 * 367 // 4
+save_model_interval = 550
