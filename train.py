@@ -62,7 +62,7 @@ deep_supervision = False  # unet++ only: train an output on each of its depths
 # optimisation
 batch_size = 4  # pictures in a micro-batch; what memory allows
 accum_steps = 1  # micro-batches to a step; raise it where batch_size must be small
-training_iterations = 1600  # steps; images seen = steps * accum_steps * batch_size
+training_iterations = 1200  # steps; images seen = steps * accum_steps * batch_size
 loss = "ce+dice"  # ce: every pixel alike; dice: every class alike, however few its pixels; a sum: both; or focal, tversky, lovasz
 class_weights = 0.0  # ce and focal: pixels count by (their class's share of training pixels) ** -this; 0: alike, 0.5, 1: every class alike
 focal_gamma = 2.0  # focal: how much less a pixel counts that is right already
@@ -72,7 +72,7 @@ lr_schedule = "sqrt"  # sqrt, cosine (to min_lr at the last step) or plateau (to
 base_lr = 1e-2  # learning rate after the warm-up
 min_lr = 1e-4  # … and never below this
 warmup_steps = 50  # steps of quadratic rise: Adam's averages are rough at first
-decay_factor = 1.6e7  # sqrt: the rate falls by the square root of (steps since warm-up / decay_factor)
+decay_factor = 1.2e7  # sqrt: the rate falls by the square root of (steps since warm-up / decay_factor)
 plateau_patience = 5  # plateau: evaluations without a lower validation loss before the rate falls
 weight_decay = 0.01
 grad_clip = 1.0  # longest gradient that is followed, longer ones are shortened to it; 0 = no limit
