@@ -131,7 +131,7 @@ class UNet(nn.Module):
         return nn.Conv2d(width, (1 if self.num_classes == 2 else self.num_classes) * self.patch ** 2, kernel_size=1)
 
     def inner(self, x: torch.Tensor) -> torch.Tensor:
-        """The U by itself: scaled pictures (B, C, H, W) of a size that can be halved level by level; padded, it gives that size back."""
+        """The U by itself: scaled pictures, folded (B, C · patch², H / patch, W / patch), of a size that can be halved level by level; padded, it gives that size back."""
         skips = []
         for down, shrink in zip(self.downs, self.shrinks):
             skips.append(down(x))  # (B, features[i], H / 2^i, W / 2^i)

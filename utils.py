@@ -1,4 +1,4 @@
-"""Processes, settings for one run, the machine, losses, the learning rate, the confusion matrix, checkpoints and pictures.
+"""Processes, settings for one run, the machine, losses, the optimizer, the learning rate, the confusion matrix, checkpoints and pictures.
 
 Masks are int64 (B, H, W) in 0..K-1 or IGNORE; logits are float32 (B, K, H, W). Ignored pixels count nowhere.
 A batch's loss is the mean over its pictures of each picture's own loss, so that a batch of eight and four batches of two
@@ -343,8 +343,8 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
 class Muon(torch.optim.AdamW):
     """Muon (Jordan et al., 2024) for the kernels of convolutions, AdamW for all else.
 
-    A kernel's gradient, as a matrix of output channels by inputs, has a few strong directions and many weak ones, in which much of what is
-    rare is hidden. Made orthogonal, the step goes as far in each. It is as long as AdamW's usually is, so that both take the same learning rates.
+    A kernel's gradient, as a matrix of output channels by inputs, has a few strong directions and many weak ones, which
+    else hardly move. Made orthogonal, the step goes as far in each. It is as long as AdamW's usually is, so that both take the same learning rates.
     """
 
     def __init__(self, parameters: Iterable[torch.Tensor], lr: float, weight_decay: float):

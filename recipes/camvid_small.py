@@ -1,7 +1,7 @@
 """CamVid small enough for two CPU cores and 25 minutes: half of 480×360, squares of 2×2 pixels taken as one, and narrow levels.
 
 The data and its place are those of recipes/camvid.py. Scores are still counted at the masks' own 480×360. Rare classes count more
-(class_weights): without that poles, signs and bicyclists, a hundredth of the pixels together, are not learnt in so short a run.
+(class_weights): without that poles, signs and bicyclists, which have few pixels, are met much later.
 """
 dataset = "camvid"
 image_size = (180, 240)

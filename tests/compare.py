@@ -26,8 +26,9 @@ data_dir = "Dataset"  # as in train.py
 calibration_steps = 24  # steps that measure a setting's speed
 
 SMALL = [str(ROOT / "recipes" / "camvid_small.py"), "image_size=96,128", "features=16,32,64"]
-INGREDIENTS = {"all of it": [], "AdamW for Muon": ["optimizer=adamw"], "no zoom": ["augment=flip+color+grey"], "no flip": ["augment=zoom+color+grey"], "no colour": ["augment=zoom+flip"],
-               "no augmentation": ["augment="], "no Dice": ["loss=ce"], "no weight decay": ["weight_decay=0"], "square root for cosine": ["lr_schedule=sqrt"],
+INGREDIENTS = {"all of it": [], "AdamW for Muon": ["optimizer=adamw"], "no zoom": ["augment=flip+color+grey"],
+               "no flip": ["augment=zoom+color+grey"], "no colour": ["augment=zoom+flip"], "no augmentation": ["augment="], "no Dice": ["loss=ce"], "no weight decay": ["weight_decay=0"],
+               "square root for cosine": ["lr_schedule=sqrt"],
                "with averaged weights": ["ema_decay=0.98"]}
 # Each setting: train.py's arguments; with "as many steps as" it takes another setting's steps, however long they take.
 COMPARISONS = {
