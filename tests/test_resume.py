@@ -122,6 +122,18 @@ def test_changed_pictures_are_refused_on_resuming(run_train, tmp_path, stop_afte
         run_train(**LONG, dataset="own", resume="run")
 
 
+def test_a_run_of_before_muon_goes_on_with_adamw_alone(run_train, tmp_path):
+    draw_squares(tmp_path / "own", 12)
+    run_train(dataset="own", run_dir="run", optimizer="adamw")
+    saved = torch.load(tmp_path / "run" / "last.pth", weights_only=True)
+    for name in ("optimizer", "patch"):
+        del saved["constants"][name]
+    torch.save(saved, tmp_path / "run" / "last.pth")
+    with pytest.raises(InputError, match="optimizer is 'muon' and was 'adamw'"):
+        run_train(dataset="own", run_dir="run", resume="run", optimizer="muon")
+    run_train(dataset="own", run_dir="run", resume="run", optimizer="adamw")
+
+
 def test_resuming_a_finished_run_writes_its_report_again(run_train, tmp_path):
     draw_squares(tmp_path / "own", 8)
     run_train(**LONG, dataset="own", run_dir="run")
