@@ -94,10 +94,10 @@ def test_a_signal_ends_the_step_in_hand_saves_and_says_how_to_go_on(project, num
 
 def test_what_would_change_the_run_is_refused_by_name_with_both_values_and_the_rest_may_change(run_train, tmp_path, stop_after):
     draw_squares(tmp_path / "own", 8)
-    settings = {**LONG, "dataset": "own"}
+    settings = {**LONG, "dataset": "own", "base_lr": .02}
     stop_after(5)
     run_train(**settings, run_dir="run")
-    for changed, sentence in ((dict(base_lr=.5), r"base_lr is 0.5 and was 0.00"), (dict(features=(4, 4)), r"features is \[4, 4\] and was \[4, 8\]"),
+    for changed, sentence in ((dict(base_lr=.5), r"base_lr is 0.5 and was 0.02"), (dict(features=(4, 4)), r"features is \[4, 4\] and was \[4, 8\]"),
                               (dict(seed=3), "seed is 3 and was 0")):
         with pytest.raises(InputError, match=sentence):
             run_train(**{**settings, **changed}, resume="run")
