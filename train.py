@@ -77,6 +77,7 @@ plateau_patience = 5  # plateau: evaluations without a lower validation loss bef
 weight_decay = 0.01
 grad_clip = 1.0  # longest gradient that is followed, longer ones are shortened to it; 0 = no limit
 augment = "zoom+flip+color+grey"  # what may differ between two pictures of one thing; also vflip, rotate; "" = nothing
+augment_strength = 1.0  # how far zoom and colour go; more, such as 2, where few pictures are seen many times and learnt by heart
 ema_decay = 0.0  # share of the average of earlier weights in each step's, 0.999 for instance; the average is judged and kept; 0 = none
 seed = 0  # split, start, order, augmentation and dropout all follow from it
 
@@ -103,7 +104,7 @@ def check_settings() -> None:
     positive = {name: globals()[name] for name in ("batch_size", "accum_steps", "training_iterations", "eval_interval", "save_model_interval",
                                                    "base_lr", "decay_factor", "plateau_patience")}
     not_negative = {name: globals()[name] for name in ("eval_iterations", "min_lr", "warmup_steps", "weight_decay", "grad_clip", "seed",
-                                                       "class_weights", "focal_gamma", "tversky_beta", "patience")}
+                                                       "class_weights", "augment_strength", "focal_gamma", "tversky_beta", "patience")}
     if num_workers < -1:
         raise InputError(f"num_workers is {num_workers}; expected 0 or more, or -1 for as many as suit the device")
     for name, value in {**positive, **not_negative}.items():
@@ -131,7 +132,7 @@ def check_settings() -> None:
     except ValueError as error:
         raise InputError(str(error)) from error
     utils.make_loss(loss)
-    make_augment(image_size, augment)
+    make_augment(image_size, augment, augment_strength)
 
 
 def model_arguments(num_classes: int) -> dict:
@@ -218,7 +219,7 @@ class Training:
         weights = utils.weigh_classes(counted, class_weights).to(place.device) if class_weights else None
         self.loss_of = utils.make_loss(loss, weights, focal_gamma, tversky_beta)
         self.splits = {name: SegmentationDataset(data, name) for name in data.splits}
-        self.stream = SegmentationDataset(data, "train", make_augment(image_size, augment), seed)
+        self.stream = SegmentationDataset(data, "train", make_augment(image_size, augment, augment_strength), seed)
         self.step, self.skipped, self.skipped_in_row, self.seconds, self.training_seconds, self.waiting_seconds = 0, 0, 0, 0.0, 0.0, 0.0
         self.history: list[dict] = []
         self.losses: list[float] = []  # of each step since the start or the last resuming
@@ -355,7 +356,7 @@ class Training:
         """Take up a run where its last.pth stands, if it is the same run."""
         saved = utils.from_first(lambda: utils.load_checkpoint(run / "last.pth"))
         state, now = saved["resume"], constants()
-        then = {"optimizer": "adamw", "patch": 1, **saved["constants"]}  # the first runs had no such constants
+        then = {"optimizer": "adamw", "patch": 1, "augment_strength": 1.0, **saved["constants"]}  # the first runs had no such constants
         free = FREE_TO_CHANGE | (set() if lr_schedule == "cosine" else {"training_iterations"})
         changed = [f"{name} is {now[name]!r} and was {then.get(name)!r}" for name in now if name not in free and now[name] != then.get(name)]
         if (before := state.get("processes", 1)) != utils.processes():
@@ -506,7 +507,7 @@ def warnings(training: Training) -> dict[str, str]:
     late = history[-max(3, len(history) // 3):]
     if len(late) >= 3 and all(row["train_mean_iou"] > row["val_mean_iou"] + .2 for row in late):
         found["gap"] = (f"training is far above validation (mean IoU {late[-1]['train_mean_iou']:.2f} against {late[-1]['val_mean_iou']:.2f}) since step {late[0]['step']} at "
-                        "least: the training pictures are learnt by heart; try dropout=0.1, smaller features, or more pictures")
+                        "least: the training pictures are learnt by heart; try augment_strength=2, dropout=0.1 or more pictures")
     return found
 
 

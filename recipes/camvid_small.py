@@ -22,6 +22,7 @@ base_lr = 1.2e-2
 min_lr = 1e-5
 warmup_steps = 100
 augment = "zoom+flip+color+grey"
+augment_strength = 2.0  # 367 pictures, seen 36 times each
 
 eval_interval = 550
 eval_iterations = 12

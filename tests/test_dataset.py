@@ -450,6 +450,19 @@ def stream_of(tmp_path, count=5, seed=0) -> SegmentationDataset:
     return SegmentationDataset(data, "train", make_augment((16, 16), "zoom+flip+color+grey"), seed)
 
 
+def test_strength_says_how_far_zoom_and_colour_go(tmp_path):
+    data = prepare(str(draw_squares(tmp_path / "own", 8, size=(64, 64))), "", (64, 64))
+    apart = []
+    for strength in (0.0, 1.0, 3.0):
+        stream = SegmentationDataset(data, "train", make_augment((64, 64), "zoom+color", strength))
+        pictures = [(stream[position], data.read(stream.row(position))) for position in range(48)]
+        apart.append([np.mean([np.abs(now.permute(1, 2, 0).numpy() - was.astype(float)).mean() for (now, _), (was, _) in pictures]),
+                      np.mean([(now.numpy() != was).mean() for (_, now), (_, was) in pictures])])
+    assert apart[0] == [0, 0]
+    assert apart[1][0] > 2 and apart[2][0] > 1.5 * apart[1][0]  # grey values
+    assert apart[1][1] > .005 and apart[2][1] > 1.5 * apart[1][1]  # share of the mask's pixels
+
+
 def test_row_13_workers_change_nothing_and_epochs_never_repeat(tmp_path):
     stream = stream_of(tmp_path, 12)
     runs = []

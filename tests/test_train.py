@@ -170,7 +170,7 @@ def test_a_tiny_net_learns_two_pictures_by_heart(run_train, tmp_path, monkeypatc
     data = train.prepare("own", "Dataset", (32, 32))
     data.splits = {"train": [0, 1], "val": [0, 1]}
     monkeypatch.setattr(train, "prepare", lambda *_: data)
-    monkeypatch.setattr(train, "make_augment", lambda size, names: albumentations.Compose([]))
+    monkeypatch.setattr(train, "make_augment", lambda *_: albumentations.Compose([]))
     run_train(dataset="own", run_dir="run", image_size=(32, 32), features=(8, 16), training_iterations=150, eval_interval=40, base_lr=1e-2, min_lr=1e-3, decay_factor=1e7)
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert min(entry["iou"] for entry in report["train"]["classes"]) > .99
