@@ -2,7 +2,7 @@
 
     python tests/compare.py comparison=losses [budget=75] [seeds=3] [data_dir=PATH]
 
-Each setting's speed is measured in a few steps; then it gets as many steps as fit into `budget` seconds of training. After each run a row
+The settings' speeds are measured in a few steps of each, in turn; then each gets as many steps as fit into `budget` seconds of training. After each run a row
 goes to TrainingOutput/compare-<comparison>.csv, so that a comparison that was stopped goes on where it was. At the end, or where all
 runs are there already, it prints the table for README.md: means over the seeds and their standard deviation.
 """
@@ -23,7 +23,7 @@ comparison = "losses"  # one of COMPARISONS
 budget = 75.0  # seconds of training for each run
 seeds = 3  # runs of each setting; on Streets each seed is another split, another start and another order
 data_dir = "Dataset"  # as in train.py
-calibration_steps = 24  # steps that measure a setting's speed
+rounds, steps_in_turn = 7, 4  # a setting's speed is measured in so many rounds of so many steps
 
 SMALL = [str(ROOT / "recipes" / "camvid_small.py"), "image_size=112,160", "features=16,32,64"]
 # What the default run (but for cosine, which it hasn't) and camvid_small.py are made of, each left out or put in.
@@ -67,21 +67,28 @@ def constants_of(arguments: list[str]) -> dict:
     return constants
 
 
-def seconds_per_step(arguments: list[str]) -> float:
-    """Of the faster half of some steps, so that it is the setting's own time, not what else the machine did meanwhile."""
+def seconds_per_step(settings: dict[str, list[str]]) -> dict[str, float]:
+    """How long a step of each setting takes: the median of rounds in which all take theirs in turn, so that what else the machine does slows all alike."""
     import train
 
-    before, constants = utils.settings_of(vars(train)), constants_of(arguments)
-    vars(train).update(constants, data_dir=str((ROOT / data_dir).resolve()))
+    before, ready = utils.settings_of(vars(train)), {}
     try:
-        place = utils.Place(train.device, train.precision)
-        data = prepare(train.dataset, train.data_dir, train.image_size, train.cache, train.seed)
-        training, times = train.Training(data, place), []
-        batches = training_batches(training.stream, train.batch_size, 0, 0)
-        for _ in range(calibration_steps):
-            training.take_step(batches)
-            times.append(training.training_seconds - sum(times))
-        return statistics.mean(sorted(times)[:calibration_steps // 2])
+        for name, arguments in settings.items():
+            vars(train).update(before)
+            constants = constants_of(arguments) | {"data_dir": str((ROOT / data_dir).resolve())}
+            vars(train).update(constants)
+            data = prepare(train.dataset, train.data_dir, train.image_size, train.cache, train.seed)
+            training = train.Training(data, utils.Place(train.device, train.precision))
+            ready[name] = constants, training, training_batches(training.stream, train.batch_size, 0, 0)
+        times: dict[str, list[float]] = {name: [] for name in settings}
+        for _ in range(rounds + 1):
+            for name, (constants, training, batches) in ready.items():
+                vars(train).update(constants)
+                began = training.training_seconds
+                for _ in range(steps_in_turn):
+                    training.take_step(batches)
+                times[name].append((training.training_seconds - began) / steps_in_turn)
+        return {name: statistics.median(taken[1:]) for name, taken in times.items()}  # the first round was to get going
     finally:
         vars(train).update(before)
 
@@ -123,20 +130,19 @@ def main() -> None:
         raise InputError(f"comparison is {comparison!r}; expected one of {', '.join(COMPARISONS)}")
     path = ROOT / "TrainingOutput" / f"compare-{comparison}.csv"
     path.parent.mkdir(exist_ok=True)
-    rows = [row for row in read_rows(path) if float(row["budget"]) == budget and int(row["seed"]) < seeds]
+    rows = [row for row in read_rows(path) if float(row["budget"]) == budget and int(row["seed"]) < seeds
+            and row["arguments"] == " ".join(COMPARISONS[comparison].get(row["setting"], ()))]
+    settings = {name: [argument for argument in given if not argument.startswith("as many steps as")] for name, given in COMPARISONS[comparison].items()}
+    paced = {name: arguments for name, arguments in settings.items() if arguments == COMPARISONS[comparison][name]}
+    paces = {row["setting"]: float(row["seconds_per_step"]) for row in rows}
+    paces |= seconds_per_step({name: arguments for name, arguments in paced.items() if name not in paces})
     for seed in range(seeds):  # seed by seed, so that a comparison stopped early has as many runs of each setting
         for setting, given in COMPARISONS[comparison].items():
-            arguments = [argument for argument in given if not argument.startswith("as many steps as")]
-            same_steps = [argument.removeprefix("as many steps as ") for argument in given if argument not in arguments]
-            earlier = [row for row in rows if row["setting"] == setting and row["arguments"] == " ".join(given)]
-            if any(int(row["seed"]) == seed for row in earlier):
+            if any(row["setting"] == setting and int(row["seed"]) == seed for row in rows):
                 continue
-            if same_steps:
-                pace = 0.0
-                steps = next(int(row["steps"]) for row in rows if row["setting"] == same_steps[0] and int(row["seed"]) == seed)
-            else:
-                pace = float(earlier[0]["seconds_per_step"]) if earlier else seconds_per_step(arguments)
-                steps = round(budget / pace)
+            arguments, twin = settings[setting], setting if setting in paced else given[-1].removeprefix("as many steps as ")
+            pace = paces[twin]
+            steps = round(budget / pace)
             print(f"{setting}, seed {seed}: {steps} steps", flush=True)
             report = train(arguments, steps, seed)
             judged = report[report["judged_on"]]

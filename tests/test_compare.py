@@ -20,7 +20,7 @@ def test_a_comparison_goes_on_where_it_stopped_and_prints_its_table(tmp_path, mo
         return {"seconds": 10.0, "parameters": 7, "judged_on": "test",
                 "test": {"mean_iou": iou, "classes": [{"name": "pole", "iou": iou / 2}, {"name": "absent", "iou": None}]}}
     monkeypatch.setattr(compare, "train", fake_train)
-    monkeypatch.setattr(compare, "seconds_per_step", lambda arguments: .1 if arguments else .05)
+    monkeypatch.setattr(compare, "seconds_per_step", lambda settings: {name: .1 if arguments else .05 for name, arguments in settings.items()})
     monkeypatch.setattr(compare, "COMPARISONS", {"two": {"A": [], "B": ["loss=ce"], "C": ["loss=ce", "as many steps as A"]}})
     monkeypatch.setattr(compare, "comparison", "two")
     monkeypatch.setattr(compare, "budget", 10.0)
@@ -50,7 +50,8 @@ def test_a_comparison_runs_train_in_a_folder_of_its_own(project, tmp_path, monke
     arguments, before = ["dataset=own", "image_size=16", "features=4,8", "batch_size=2", "warmup_steps=1"], utils.settings_of(vars(train))
     report = compare.train(arguments, 3, 0)
     assert report["test"]["mean_iou"] >= 0 and not (tmp_path / "unet_model.pth").exists()
-    assert 0 < compare.seconds_per_step(arguments) < 5 and utils.settings_of(vars(train)) == before
+    paces = compare.seconds_per_step({"large": [*arguments, "image_size=96", "features=16,32"], "small": arguments})
+    assert 0 < paces["small"] < paces["large"] < 5 and utils.settings_of(vars(train)) == before
 
 
 @pytest.mark.parametrize("name", compare.COMPARISONS)
