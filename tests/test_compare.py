@@ -33,7 +33,8 @@ def test_a_comparison_goes_on_where_it_stopped_and_prints_its_table(tmp_path, mo
     compare.main()
     assert len(calls) == 6
     table = capsys.readouterr().out.splitlines()[-5:]
-    assert table[2] == "| A | 7 | 200 | 10 | 0.550 ± 0.071 | 0.275 ± 0.035 | - |" and table[3].startswith("| B | 7 | 100 | 10 | 0.600")
+    assert table[2] == "| A | 7 | 200 | 10 | 0.550 ± 0.071 | +0.000 ± 0.000 | 0.275 ± 0.035 | - |"
+    assert table[3].startswith("| B | 7 | 100 | 10 | 0.600 ± 0.071 | +0.050 ± 0.000")
 
 
 def test_an_unknown_comparison_is_named(monkeypatch):
