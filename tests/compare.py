@@ -2,7 +2,7 @@
 
     python tests/compare.py comparison=losses [budget=75] [seeds=3] [data_dir=PATH]
 
-The settings' speeds are measured in a few steps of each, in turn; then each gets as many steps as fit into `budget` seconds of training. After each run a row
+The settings' speeds are measured first, in steps of each in turn; then each gets as many steps as fit into `budget` seconds of training. After each run a row
 goes to TrainingOutput/compare-<comparison>.csv, so that a comparison that was stopped goes on where it was. At the end, or where all
 runs are there already, it prints the table for README.md: means over the seeds and their standard deviation.
 """
@@ -23,7 +23,7 @@ comparison = "losses"  # one of COMPARISONS
 budget = 75.0  # seconds of training for each run
 seeds = 3  # runs of each setting; on Streets each seed is another split, another start and another order
 data_dir = "Dataset"  # as in train.py
-rounds, steps_in_turn = 7, 4  # a setting's speed is measured in so many rounds of so many steps
+rounds = 60  # a setting's speed is measured in so many steps
 
 SMALL = [str(ROOT / "recipes" / "camvid_small.py"), "image_size=96,128", "features=16,32,64"]
 # What the default run (but for cosine, which it hasn't) and camvid_small.py are made of, each left out or put in.
@@ -68,7 +68,7 @@ def constants_of(arguments: list[str]) -> dict:
 
 
 def seconds_per_step(settings: dict[str, list[str]]) -> dict[str, float]:
-    """How long a step of each setting takes: the median of rounds in which all take theirs in turn, so that what else the machine does slows all alike."""
+    """How long a step of each setting takes: the median of rounds in which each takes one in turn, so that what else the machine does slows all alike."""
     import train
 
     before, ready = utils.settings_of(vars(train)), {}
@@ -85,9 +85,8 @@ def seconds_per_step(settings: dict[str, list[str]]) -> dict[str, float]:
             for name, (constants, training, batches) in ready.items():
                 vars(train).update(constants)
                 began = training.training_seconds
-                for _ in range(steps_in_turn):
-                    training.take_step(batches)
-                times[name].append((training.training_seconds - began) / steps_in_turn)
+                training.take_step(batches)
+                times[name].append(training.training_seconds - began)
         return {name: statistics.median(taken[1:]) for name, taken in times.items()}  # the first round was to get going
     finally:
         vars(train).update(before)
