@@ -710,14 +710,14 @@ def prepare(dataset: str, data_dir: str, image_size: tuple[int, int], cache: boo
 
 # ---- the stream: position p of a run names the sample and its augmentation ----
 
-def make_augment(image_size: Sequence[int], names: str, strength: float = 1.0) -> "albumentations.Compose":
+def make_augment(size: Sequence[int], names: str, strength: float = 1.0) -> "albumentations.Compose":
     """What may differ between two pictures of the same thing; geometry moves image and mask together, colour the image alone.
 
     strength is how far zoom and colour go; at 1, zoom takes six tenths of the area or more, in three pictures of ten.
     """
     import albumentations as A  # slow to import; inference.py never needs it
 
-    height, width = image_size
+    height, width = size
     light, dye = (max(0, 1 - .2 * strength), 1 + .2 * strength), (max(0, 1 - .3 * strength), 1 + .3 * strength)
     known = {
         "zoom": A.RandomResizedCrop((height, width), scale=(3 / (3 + 2 * strength), 1), ratio=(.85 * width / height, 1.18 * width / height),
@@ -730,7 +730,8 @@ def make_augment(image_size: Sequence[int], names: str, strength: float = 1.0) -
     chosen = names.split("+") if names else []
     if unknown := set(chosen) - known.keys():
         raise InputError(f"augment is {names!r}, of which {unknown.pop()!r} is unknown; expected {', '.join(known)} or some of them such as flip+color")
-    return A.Compose([known[name] for name in chosen])
+    shrink = A.Resize(height, width, interpolation=cv2.INTER_AREA, mask_interpolation=cv2.INTER_NEAREST_EXACT)  # what zoom left whole
+    return A.Compose([*(known[name] for name in chosen), shrink])
 
 
 @lru_cache(maxsize=2)
@@ -816,7 +817,7 @@ def main() -> None:
     train.check_settings()
     data = prepare(train.dataset, train.data_dir, train.image_size, train.cache, train.seed)
     print(report(data))
-    stream = SegmentationDataset(data, "train", make_augment(train.image_size, train.augment, train.augment_strength), train.seed)
+    stream = SegmentationDataset(data, "train", make_augment(train.training_size(), train.augment, train.augment_strength), train.seed)
     samples = [stream[position] for position in range(12)]
     path = Path("TrainingOutput") / f"samples-{data.name}.png"
     utils.save_picture(path, utils.sample_sheet(samples, data.table.names, data.table.colors))

@@ -44,6 +44,7 @@ from model import build_model, count_parameters
 dataset = "streets"  # streets, cityscapes, cityscapes24, cityscapes34, carvana, voc2007, voc2012, gta5, camvid, or a folder of your own
 data_dir = "Dataset"  # where named data sets lie, in a folder of their name
 image_size = (80, 128)  # (height, width) that pictures are resized to; twice the side is four times the work
+training_scale = 1.0  # share of these sides, at least, that is trained on, such as 0.83: faster, and what zoom enlarged is then as large as when judged
 cache = True  # keep resized pictures in Dataset/cache; False decodes every file every time, for disks too small
 num_workers = -1  # processes that read and augment beside the net; -1: one for each core on a GPU, and none on a CPU, whose time is the net's
 
@@ -113,6 +114,8 @@ def check_settings() -> None:
     for name, value, example in (("image_size", image_size, (80, 128)), ("features", features, (16, 32, 64))):
         if not isinstance(value, tuple) or not value or len(value) != 2 and name == "image_size" or any(type(number) is not int or number < 1 for number in value):
             raise InputError(f"{name} is {value}; expected whole numbers above 0 such as {example}")
+    if not 0 < training_scale <= 1:
+        raise InputError(f"training_scale is {training_scale}; expected more than 0, to 1")
     if seed >= 2 ** 40:
         raise InputError(f"seed is {seed}; expected less than 2 ** 40")
     shares = dropout if isinstance(dropout, tuple) else (dropout, dropout)
@@ -132,7 +135,13 @@ def check_settings() -> None:
     except ValueError as error:
         raise InputError(str(error)) from error
     utils.make_loss(loss)
-    make_augment(image_size, augment, augment_strength)
+    make_augment(training_size(), augment, augment_strength)
+
+
+def training_size() -> tuple[int, ...]:
+    """image_size by training_scale, but less by whole multiples of what the net halves to one, so that it pads both alike."""
+    multiple = patch * 2 ** len(features)
+    return tuple(side - int(side * (1 - training_scale) / multiple) * multiple for side in image_size)
 
 
 def model_arguments(num_classes: int) -> dict:
@@ -202,7 +211,7 @@ class Training:
 
     def __init__(self, data: Data, place: utils.Place):
         torch.manual_seed(seed)
-        torch.backends.cudnn.benchmark = True  # all batches are of one size: GPUs may try out their ways of convolving once
+        torch.backends.cudnn.benchmark = True  # all batches trained on are of one size: GPUs may try out their ways of convolving once
         self.data, self.place = data, place
         self.arguments = model_arguments(len(data.table.names))
         model = build_model(**self.arguments)
@@ -219,7 +228,7 @@ class Training:
         weights = utils.weigh_classes(counted, class_weights).to(place.device) if class_weights else None
         self.loss_of = utils.make_loss(loss, weights, focal_gamma, tversky_beta)
         self.splits = {name: SegmentationDataset(data, name) for name in data.splits}
-        self.stream = SegmentationDataset(data, "train", make_augment(image_size, augment, augment_strength), seed)
+        self.stream = SegmentationDataset(data, "train", make_augment(training_size(), augment, augment_strength), seed)
         self.step, self.skipped, self.skipped_in_row, self.seconds, self.training_seconds, self.waiting_seconds = 0, 0, 0, 0.0, 0.0, 0.0
         self.history: list[dict] = []
         self.losses: list[float] = []  # of each step since the start or the last resuming
@@ -356,7 +365,7 @@ class Training:
         """Take up a run where its last.pth stands, if it is the same run."""
         saved = utils.from_first(lambda: utils.load_checkpoint(run / "last.pth"))
         state, now = saved["resume"], constants()
-        then = {"optimizer": "adamw", "patch": 1, "augment_strength": 1.0, **saved["constants"]}  # the first runs had no such constants
+        then = {"optimizer": "adamw", "patch": 1, "augment_strength": 1.0, "training_scale": 1.0, **saved["constants"]}  # the first runs had no such constants
         free = FREE_TO_CHANGE | (set() if lr_schedule == "cosine" else {"training_iterations"})
         changed = [f"{name} is {now[name]!r} and was {then.get(name)!r}" for name in now if name not in free and now[name] != then.get(name)]
         if (before := state.get("processes", 1)) != utils.processes():

@@ -30,19 +30,21 @@ SMALL = [str(ROOT / "recipes" / "camvid_small.py"), "image_size=96,128", "featur
 INGREDIENTS = {"all of it": [], "AdamW for Muon": ["optimizer=adamw"], "no augmentation": ["augment="], "no zoom": ["augment=flip+color+grey"],
                "no flip": ["augment=zoom+color+grey"], "no colour": ["augment=zoom+flip"], "no Dice": ["loss=ce"],
                "no weight decay": ["weight_decay=0"], "square root for cosine": ["lr_schedule=sqrt"], "with averaged weights": ["ema_decay=0.98"]}
-# Each setting: train.py's arguments; with "as many steps as" it takes another setting's steps, however long they take.
+# Each setting: train.py's arguments.
 COMPARISONS = {
     "losses": {"ce": ["loss=ce"], "ce, class_weights 0.5": ["loss=ce", "class_weights=0.5"], "focal": ["loss=focal"], "dice": ["loss=dice"],
                "ce+dice": ["loss=ce+dice"], "lovasz": ["loss=lovasz"]},
     "ingredients": {name: ["image_size=48,80", *change] for name, change in {
         **INGREDIENTS, "zoom and colour twice as strong": ["augment_strength=2"], "with class weights": ["class_weights=0.5"], "with squares, twice the size": ["image_size=96,160", "patch=2"]}.items()},
     "ingredients_camvid": {name: [*SMALL, *change] for name, change in {
-        **INGREDIENTS, "zoom and colour half as strong": ["augment_strength=1"], "no class weights": ["class_weights=0"], "no squares, half the size": ["image_size=48,64", "patch=1"]}.items()},
+        **INGREDIENTS, "zoom and colour half as strong": ["augment_strength=1"], "no class weights": ["class_weights=0"], "trained at the size that is judged": ["training_scale=1"],
+        "no squares, half the size": ["image_size=48,64", "patch=1"]}.items()},
     "unetpp": {"UNet": [], "UNet++": ["architecture=unet++", "features=15,30,60"],
-               "UNet++, as many steps": ["architecture=unet++", "features=15,30,60", "as many steps as UNet"]},
+               "UNet++, as many steps": ["architecture=unet++", "features=15,30,60"]},
     "unetpp_camvid": {"UNet": SMALL, "UNet++": [*SMALL, "architecture=unet++", "features=15,30,60"],
-                      "UNet++, as many steps": [*SMALL, "architecture=unet++", "features=15,30,60", "as many steps as UNet"]},
+                      "UNet++, as many steps": [*SMALL, "architecture=unet++", "features=15,30,60"]},
 }
+STEPS_OF = {"UNet++, as many steps": "UNet"}  # a setting that takes another's steps, however long they take
 
 
 def train(arguments: list[str], steps: int, seed: int) -> dict:
@@ -139,23 +141,21 @@ def main() -> None:
         raise InputError(f"comparison is {comparison!r}; expected one of {', '.join(COMPARISONS)}")
     path = ROOT / "TrainingOutput" / f"compare-{comparison}.csv"
     path.parent.mkdir(exist_ok=True)
+    settings = COMPARISONS[comparison]
     rows = [row for row in read_rows(path) if float(row["budget"]) == budget and int(row["seed"]) < seeds
-            and row["arguments"] == " ".join(COMPARISONS[comparison].get(row["setting"], ()))]
-    settings = {name: [argument for argument in given if not argument.startswith("as many steps as")] for name, given in COMPARISONS[comparison].items()}
-    paced = {name: arguments for name, arguments in settings.items() if arguments == COMPARISONS[comparison][name]}
+            and row["setting"] in settings and row["arguments"] == " ".join(settings[row["setting"]])]
     paces = {row["setting"]: float(row["seconds_per_step"]) for row in rows}
-    paces |= seconds_per_step({name: arguments for name, arguments in paced.items() if name not in paces})
+    paces |= seconds_per_step({name: arguments for name, arguments in settings.items() if name not in (*paces, *STEPS_OF)})
     for seed in range(seeds):  # seed by seed, so that a comparison stopped early has as many runs of each setting
-        for setting, given in COMPARISONS[comparison].items():
+        for setting, arguments in settings.items():
             if any(row["setting"] == setting and int(row["seed"]) == seed for row in rows):
                 continue
-            arguments, twin = settings[setting], setting if setting in paced else given[-1].removeprefix("as many steps as ")
-            pace = paces[twin]
+            pace = paces[STEPS_OF.get(setting, setting)]
             steps = round(budget / pace)
             print(f"{setting}, seed {seed}: {steps} steps", flush=True)
             report = train(arguments, steps, seed)
             judged = report[report["judged_on"]]
-            row = {"setting": setting, "arguments": " ".join(given), "seed": seed, "budget": budget, "seconds_per_step": pace, "steps": steps,
+            row = {"setting": setting, "arguments": " ".join(arguments), "seed": seed, "budget": budget, "seconds_per_step": pace, "steps": steps,
                    "seconds": report["seconds"], "parameters": report["parameters"], "judged_on": report["judged_on"],
                    "mean IoU": judged["mean_iou"], **{entry["name"]: entry["iou"] for entry in judged["classes"]}}
             append_row(path, row)

@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -461,6 +462,21 @@ def test_strength_says_how_far_zoom_and_colour_go(tmp_path):
     assert apart[0] == [0, 0]
     assert apart[1][0] > 2 and apart[2][0] > 1.5 * apart[1][0]  # grey values
     assert apart[1][1] > .005 and apart[2][1] > 1.5 * apart[1][1]  # share of the mask's pixels
+
+
+def test_training_pictures_may_be_smaller_and_zoom_takes_its_detail_from_the_whole(tmp_path):
+    data = prepare(str(draw_squares(tmp_path / "own", 8, size=(64, 64))), "", (64, 64))
+    stream = SegmentationDataset(data, "train", make_augment((32, 48), "zoom", 3.0))
+    whole = [(dataset.resize_image(image, (32, 48)), dataset.resize_mask(mask, (32, 48))) for image, mask in map(data.read, stream.rows)]
+    shrunk = 0
+    for image, mask in (stream[position] for position in range(40)):
+        assert image.shape == (3, 32, 48) and mask.shape == (32, 48)
+        image, mask = image.permute(1, 2, 0).numpy().astype(int), mask.numpy()
+        shrunk += any(np.abs(image - other).max() <= 1 and (mask == its_mask).all() for other, its_mask in whole)
+        for label, channel in ((1, 0), (2, 2)):  # a red square's mask lies on what is red
+            inside = cv2.erode((mask == label).astype(np.uint8), np.ones((3, 3))) > 0
+            assert not inside.any() or image[inside][:, channel].mean() > image[inside][:, 1].mean() + 100
+    assert 0 < shrunk < 20  # zoom leaves one of ten whole
 
 
 def test_row_13_workers_change_nothing_and_epochs_never_repeat(tmp_path):

@@ -305,8 +305,23 @@ def test_a_run_dir_that_holds_a_run_is_refused(run_train, tmp_path):
     assert (tmp_path / "run" / "last.pth").read_bytes() == before
 
 
+def test_what_is_trained_on_may_be_smaller_than_what_is_judged(run_train, tmp_path, monkeypatch):
+    sizes = {}
+    forward = train.build_model("unet", num_classes=2).__class__.forward
+
+    def note(self, images, *rest):
+        sizes.setdefault(self.training, set()).add(tuple(images.shape[-2:]))
+        return forward(self, images, *rest)
+    monkeypatch.setattr("model.UNet.forward", note)
+    draw_squares(tmp_path / "own", 8)
+    run_train(dataset="own", run_dir="run", image_size=(16, 26), training_scale=.7)
+    assert sizes == {True: {(12, 22)}, False: {(16, 26)}}  # 4 less: a multiple of what this net halves to one
+    assert utils.load_checkpoint(tmp_path / "unet_model.pth")["image_size"] == [16, 26]
+
+
 @pytest.mark.parametrize("setting, sentence", [
-    (dict(batch_size=0), "batch_size is 0; expected more than 0"), (dict(image_size=(8,)), "image_size is"), (dict(features=()), "features is"),
+    (dict(batch_size=0), "batch_size is 0; expected more than 0"), (dict(image_size=(8,)), "image_size is"),
+    (dict(training_scale=0.0), "training_scale is 0.0; expected more than 0, to 1"), (dict(training_scale=1.2), "training_scale is 1.2"), (dict(features=()), "features is"),
     (dict(dropout=1.0), "dropout is 1.0"), (dict(dropout=(.1, .2, .3)), "dropout is"), (dict(activation="gelu"), "activation is 'gelu'"),
     (dict(deep_supervision=True), "deep_supervision is True"), (dict(lr_schedule="step"), "lr_schedule is 'step'"), (dict(tversky_beta=2.0), "tversky_beta"),
     (dict(augment="flip+blur"), "augment is 'flip\\+blur', of which 'blur'"), (dict(architecture="vnet"), "architecture is 'vnet'; expected one of unet"),
