@@ -35,7 +35,8 @@ COMPARISONS = {
     "losses": {"ce": ["loss=ce"], "ce, class_weights 0.5": ["loss=ce", "class_weights=0.5"], "focal": ["loss=focal"], "dice": ["loss=dice"],
                "ce+dice": ["loss=ce+dice"], "lovasz": ["loss=lovasz"]},
     "ingredients": {name: ["image_size=48,80", *change] for name, change in {
-        **INGREDIENTS, "zoom and colour twice as strong": ["augment_strength=2"], "with class weights": ["class_weights=0.5"], "with squares, twice the size": ["image_size=96,160", "patch=2"]}.items()},
+        **INGREDIENTS, "zoom and colour twice as strong": ["augment_strength=2"], "with class weights": ["class_weights=0.5"], "with squares, twice the size": ["image_size=96,160", "patch=2"],
+        "judged at a larger size": ["image_size=56,96", "training_scale=0.83"]}.items()},
     "ingredients_camvid": {name: [*SMALL, *change] for name, change in {
         **INGREDIENTS, "zoom and colour half as strong": ["augment_strength=1"], "no class weights": ["class_weights=0"], "trained at the size that is judged": ["training_scale=1"],
         "no squares, half the size": ["image_size=48,64", "patch=1"]}.items()},
@@ -44,7 +45,7 @@ COMPARISONS = {
     "unetpp_camvid": {"UNet": SMALL, "UNet++": [*SMALL, "architecture=unet++", "features=15,30,60"],
                       "UNet++, as many steps": [*SMALL, "architecture=unet++", "features=15,30,60"]},
 }
-STEPS_OF = {"UNet++, as many steps": "UNet"}  # a setting that takes another's steps, however long they take
+STEPS_OF = {"UNet++, as many steps": "UNet", "judged at a larger size": "all of it"}  # a setting that takes another's steps, however long they take
 
 
 def train(arguments: list[str], steps: int, seed: int) -> dict:
