@@ -1,8 +1,8 @@
 """CamVid at its full 480×360 with 11 classes, the paper's widths, learnt from scratch; for a GPU.
 
 Published for a U-Net of 31.03 million parameters from scratch at this size: a validation mean IoU of 71.95 (OpenVINO's
-model zoo). How it was trained is published in outline only. The steps, rate and augmentation are ours; training_scale
-and augment_strength are what camvid_small.py gained by.
+model zoo). How it was trained is published in outline only. The steps, rate and augmentation are ours; training_scale,
+weight_decay and augment_strength are what camvid_small.py gained by.
 
 Data, as the SegNet tutorial's repository gives it out: its CamVid/ folder (train, trainannot, val, …) goes into
 Dataset/CamVid, or name it: python train.py recipes/camvid.py data_dir=PATH
@@ -25,6 +25,7 @@ lr_schedule = "cosine"
 base_lr = 5e-3
 min_lr = 1e-5
 warmup_steps = 200
+weight_decay = 0.1
 augment = "zoom+flip+color+grey"
 augment_strength = 2.0
 
