@@ -37,7 +37,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 import utils
-from dataset import Data, InputError, SegmentationDataset, make_augment, ordered_batches, prepare, report, stack, training_batches, writing
+from dataset import IGNORE, Data, InputError, SegmentationDataset, make_augment, ordered_batches, prepare, report, stack, training_batches, writing
 from model import build_model, count_parameters
 
 # data
@@ -417,10 +417,12 @@ def draw_predictions(path: Path, model: nn.Module, split: SegmentationDataset, c
     with place.autocast():
         preds = model(images.to(place.device)).argmax(1).cpu()
     names, colors = split.data.table.names, split.data.table.colors
+    if (masks == IGNORE).any():
+        names, colors = [*names, "ignored"], [*colors, (255, 255, 255)]
     rows = []
     for image, mask, pred in zip(images.permute(0, 2, 3, 1).numpy(), masks.numpy(), preds.numpy()):
         rows.append([image, utils.color_mask(mask, colors), utils.color_mask(pred, colors), *[utils.errors(image, mask, pred)] * bool(titles)])
-    captions = ["image", "mask", "prediction", *["wrong pixels"] * bool(titles)]
+    captions = ["image", "mask", "prediction", *["wrong pixels: orange"] * bool(titles)]
     utils.save_picture(path, utils.sheet(rows, names, colors, captions, titles))
 
 
@@ -479,7 +481,7 @@ def write_report(run: Path, training: Training) -> None:
     utils.draw_learning(run / "learning.png", run / "predictions", image_size, len(watched(training.splits["val"])))
     utils.draw_classes(run / "classes.png", scores[last]["classes"], last)
     utils.draw_learning_rate(run / "learning_rate.png", training.rates)
-    utils.draw_confusion(run / "confusion.png", matrix.counts, names)
+    utils.draw_confusion(run / "confusion.png", matrix.counts, names, last)
     facts = {"seconds": round(training.seconds, 2), "images_per_second": round(training.speed(), 2), "parameters": count_parameters(training.model),
              "device": str(place.device), "precision": place.precision, "judged_on": last}
     text = json.dumps({**scores, **facts}, indent=1)

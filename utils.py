@@ -711,7 +711,7 @@ def draw_classes(path: Path, classes: Sequence[dict], split: str) -> None:
     figure = new_figure(9, 1.2 + .28 * len(ranked))
     left, right = figure.subplots(1, 2, sharey=True)
     mean = sum(entry["iou"] for entry in ranked) / max(1, len(ranked))
-    for axes, key, color, title in ((left, "iou", "C0", f"IoU on {split}, mean {mean:.3f}"), (right, "share", "grey", "% of all its pixels are of the class")):
+    for axes, key, color, title in ((left, "iou", "C0", f"IoU on {split}, mean {mean:.3f}"), (right, "share", "grey", f"% of {split}'s pixels")):
         values = [entry[key] * (100 if key == "share" else 1) for entry in ranked]
         bars = axes.barh([entry["name"] for entry in ranked], values, color=color)
         axes.bar_label(bars, [f"{value:.2f}" if key == "iou" else f"{value:.1f}" for value in values], padding=3)
@@ -722,7 +722,7 @@ def draw_classes(path: Path, classes: Sequence[dict], split: str) -> None:
     save_figure(path, figure)
 
 
-def draw_confusion(path: Path, counts: torch.Tensor, names: Sequence[str]) -> None:
+def draw_confusion(path: Path, counts: torch.Tensor, names: Sequence[str], split: str) -> None:
     """Each true class's pixels by the class they were taken for, in per cent of the row; a row without pixels is grey."""
     shares = (counts / counts.sum(1, keepdim=True) * 100).cpu().numpy()  # NaN in a row without pixels
     side = 3 + .42 * len(names)
@@ -730,7 +730,7 @@ def draw_confusion(path: Path, counts: torch.Tensor, names: Sequence[str]) -> No
     axes = figure.subplots()
     axes.set_facecolor("lightgrey")
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-    axes.set(xticks=range(len(names)), yticks=range(len(names)), xlabel="predicted", ylabel="true", title="% of each true class's pixels (empty: below 0.5)")
+    axes.set(xticks=range(len(names)), yticks=range(len(names)), xlabel="predicted", ylabel="true", title=f"{split}: % of each true class's pixels (empty: below 0.5)")
     axes.set_xticklabels(names, rotation=90, fontsize=11)
     axes.set_yticklabels(names, fontsize=11)
     axes.set_xticks(np.arange(len(names)) + .5, minor=True)
