@@ -504,7 +504,7 @@ def open_source(dataset: str, data_dir: str) -> Source:
     raise InputError(f"dataset is {dataset!r}, neither a folder nor one of {', '.join(SOURCES)}")
 
 
-# ---- preparing: every file read once before any training, checked, counted, and kept at the training size ----
+# ---- preparing: every file read once before any training, checked, counted, and kept at image_size ----
 
 @dataclass
 class Data:
@@ -535,7 +535,7 @@ class Data:
         return fingerprint(self.table.names, self.splits, *(array.tobytes() for array in (self.sizes, self.pixels, self.digests)))
 
     def scale(self) -> float:
-        """Training pixels per picture pixel, along one side, in the typical training picture."""
+        """Pixels at image_size per pixel on disk, along one side, in the typical training picture."""
         height, width = self.sizes[self.splits["train"]].T
         return float(np.median(np.sqrt(self.image_size[0] * self.image_size[1] / (height * width))))
 
@@ -711,7 +711,8 @@ def prepare(dataset: str, data_dir: str, image_size: tuple[int, int], cache: boo
 # ---- the stream: position p of a run names the sample and its augmentation ----
 
 def make_augment(size: Sequence[int], names: str, strength: float = 1.0) -> "albumentations.Compose":
-    """What may differ between two pictures of the same thing; geometry moves image and mask together, colour the image alone.
+    """What may differ between two pictures of the same thing; geometry moves image and mask together, colour the image alone;
+    all comes out at `size`.
 
     strength is how far zoom and colour go; at 1, zoom takes six tenths of the area or more, in three pictures of ten.
     """
@@ -730,7 +731,7 @@ def make_augment(size: Sequence[int], names: str, strength: float = 1.0) -> "alb
     chosen = names.split("+") if names else []
     if unknown := set(chosen) - known.keys():
         raise InputError(f"augment is {names!r}, of which {unknown.pop()!r} is unknown; expected {', '.join(known)} or some of them such as flip+color")
-    shrink = A.Resize(height, width, interpolation=cv2.INTER_AREA, mask_interpolation=cv2.INTER_NEAREST_EXACT)  # what zoom left whole
+    shrink = A.Resize(height, width, interpolation=cv2.INTER_AREA, mask_interpolation=cv2.INTER_NEAREST_EXACT)  # what zoom has not brought to that size
     return A.Compose([*(known[name] for name in chosen), shrink])
 
 

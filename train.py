@@ -37,14 +37,14 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 import utils
-from dataset import IGNORE, Data, InputError, SegmentationDataset, make_augment, ordered_batches, prepare, report, stack, training_batches, writing
+from dataset import Data, InputError, SegmentationDataset, make_augment, ordered_batches, prepare, report, stack, training_batches, writing
 from model import build_model, count_parameters
 
 # data
 dataset = "streets"  # streets, cityscapes, cityscapes24, cityscapes34, carvana, voc2007, voc2012, gta5, camvid, or a folder of your own
 data_dir = "Dataset"  # where named data sets lie, in a folder of their name
 image_size = (80, 128)  # (height, width) that pictures are resized to; twice the side is four times the work
-training_scale = 1.0  # share of these sides, at least, that is trained on, such as 0.83: faster, and what zoom enlarged is then as large as when judged
+training_scale = 1.0  # about this share of image_size's sides is trained on; 0.83 is faster, and what zoom enlarged is then as large as when judged
 cache = True  # keep resized pictures in Dataset/cache; False decodes every file every time, for disks too small
 num_workers = -1  # processes that read and augment beside the net; -1: one for each core on a GPU, and none on a CPU, whose time is the net's
 
@@ -139,9 +139,9 @@ def check_settings() -> None:
 
 
 def training_size() -> tuple[int, ...]:
-    """image_size by training_scale, but less by whole multiples of what the net halves to one, so that it pads both alike."""
+    """image_size by training_scale, less by whole multiples of what the net halves to one, so that it pads both alike."""
     multiple = patch * 2 ** len(features)
-    return tuple(side - int(side * (1 - training_scale) / multiple) * multiple for side in image_size)
+    return tuple(side - multiple * min(round(side * (1 - training_scale) / multiple), (side - 1) // multiple) for side in image_size)
 
 
 def model_arguments(num_classes: int) -> dict:
@@ -417,13 +417,11 @@ def draw_predictions(path: Path, model: nn.Module, split: SegmentationDataset, c
     with place.autocast():
         preds = model(images.to(place.device)).argmax(1).cpu()
     names, colors = split.data.table.names, split.data.table.colors
-    if (masks == IGNORE).any():
-        names, colors = [*names, "ignored"], [*colors, (255, 255, 255)]
     rows = []
     for image, mask, pred in zip(images.permute(0, 2, 3, 1).numpy(), masks.numpy(), preds.numpy()):
         rows.append([image, utils.color_mask(mask, colors), utils.color_mask(pred, colors), *[utils.errors(image, mask, pred)] * bool(titles)])
     captions = ["image", "mask", "prediction", *["wrong pixels: orange"] * bool(titles)]
-    utils.save_picture(path, utils.sheet(rows, names, colors, captions, titles))
+    utils.save_picture(path, utils.sheet(rows, *utils.key(masks, names, colors), captions, titles))
 
 
 def watched(split: SegmentationDataset) -> list[int]:
@@ -628,7 +626,8 @@ def run_all(place: utils.Place) -> int:
         if not is_new:
             training.load(run)
         epochs, several = training_iterations * images_per_step() / len(training.stream), f", {utils.processes()} processes" * (utils.processes() > 1)
-        print(f"{count_parameters(training.model):,} parameters on {place}{several}; {training_iterations} steps are {epochs:.1f} epochs; "
+        smaller = f" of pictures shrunk to {'×'.join(map(str, training_size()[::-1]))}" * (training_size() != image_size)
+        print(f"{count_parameters(training.model):,} parameters on {place}{several}; {training_iterations} steps are {epochs:.1f} epochs{smaller}; "
               f"the run's files are in {run}" + f"; it goes on after step {training.step}" * (not is_new))
         if utils.rank() == 0:
             keep_earlier(run)

@@ -608,6 +608,11 @@ def heat(values: np.ndarray) -> np.ndarray:
     return cv2.applyColorMap((values.clip(0, 1) * 255).astype(np.uint8), cv2.COLORMAP_HOT)[..., ::-1]
 
 
+def key(masks: torch.Tensor, names: Sequence[str], colors: Sequence[Sequence[int]]) -> tuple[Sequence[str], Sequence[Sequence[int]]]:
+    """Names and colours for the legend of these masks: the classes, and white where pixels are ignored."""
+    return ([*names, "ignored"], [*colors, (255, 255, 255)]) if (masks == IGNORE).any() else (names, colors)
+
+
 def headed(captions: Sequence[str], width: int) -> np.ndarray:
     """A strip uint8 (CAPTION, W, 3) with a caption over each column of that width."""
     strip = Image.new("RGB", (width * len(captions), CAPTION), "white")
@@ -661,7 +666,8 @@ def draw_learning(path: Path, folder: Path, size: tuple[int, int], count: int) -
 def sample_sheet(samples: Sequence[tuple[torch.Tensor, torch.Tensor]], names: Sequence[str], colors: Sequence[Sequence[int]]) -> np.ndarray:
     """Image and mask side by side, two pairs in a row."""
     cells = [picture for image, mask in samples for picture in (image.permute(1, 2, 0).numpy(), color_mask(mask.numpy(), colors))]
-    return sheet([cells[i:i + 4] for i in range(0, len(cells) - 3, 4)], names, colors, ["image", "mask", "image", "mask"])
+    masks = torch.stack([mask for _, mask in samples])
+    return sheet([cells[i:i + 4] for i in range(0, len(cells) - 3, 4)], *key(masks, names, colors), ["image", "mask", "image", "mask"])
 
 
 def new_figure(width: float, height: float):

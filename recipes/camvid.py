@@ -9,7 +9,7 @@ Dataset/CamVid, or name it: python train.py recipes/camvid.py data_dir=PATH
 """
 dataset = "camvid"
 image_size = (360, 480)
-training_scale = 0.83  # 400×312
+training_scale = 0.83  # 400×296
 
 architecture = "unet"
 features = (64, 128, 256, 512)

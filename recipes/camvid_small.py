@@ -1,7 +1,7 @@
 """CamVid small enough for two CPU cores and 25 minutes: 384×256, squares of 2×2 pixels taken as one, and narrow levels.
 
-Zoom shows things larger than whole pictures do. So it learns on smaller pictures than it is judged on: things are then as large in both,
-and a step takes three quarters of the time.
+Zoom shows things larger than whole pictures do. So the net learns on smaller pictures than it is judged on: things are then about as large
+in both, and a step takes three quarters of the time.
 
 The data and its place are those of recipes/camvid.py. Scores are still counted at the masks' own 480×360. Rare classes count more
 (class_weights): without that poles, signs and bicyclists, which have few pixels, are met much later.

@@ -45,7 +45,7 @@ COMPARISONS = {
     "unetpp_camvid": {"UNet": SMALL, "UNet++": [*SMALL, "architecture=unet++", "features=15,30,60"],
                       "UNet++, as many steps": [*SMALL, "architecture=unet++", "features=15,30,60"]},
 }
-STEPS_OF = {"UNet++, as many steps": "UNet", "judged at a larger size": "all of it"}  # a setting that takes another's steps, however long they take
+STEPS_OF = {"UNet++, as many steps": "UNet"}  # a setting that takes another's steps, however long they take
 
 
 def train(arguments: list[str], steps: int, seed: int) -> dict:

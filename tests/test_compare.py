@@ -60,8 +60,9 @@ def test_a_comparison_runs_train_in_a_folder_of_its_own(project, tmp_path, monke
 def test_every_setting_of_a_comparison_is_one_that_train_takes_and_no_two_are_the_same(name):
     settings = compare.COMPARISONS[name]
     assert len({(*arguments, compare.STEPS_OF.get(setting)) for setting, arguments in settings.items()}) == len(settings)
-    for arguments in settings.values():
+    for setting, arguments in settings.items():
         compare.constants_of(arguments)
+        assert compare.STEPS_OF.get(setting, setting) in settings
 
 
 def test_error_among_the_kept_pixels_worked_by_hand():

@@ -477,6 +477,11 @@ def test_training_pictures_may_be_smaller_and_zoom_takes_its_detail_from_the_who
             inside = cv2.erode((mask == label).astype(np.uint8), np.ones((3, 3))) > 0
             assert not inside.any() or image[inside][:, channel].mean() > image[inside][:, 1].mean() + 100
     assert 0 < shrunk < 20  # zoom leaves one of ten whole
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 255
+    zoom = make_augment((48, 48), "zoom", 3.0)
+    detail = max(zoom(image=stripes, mask=stripes[..., 0])["image"].std() for _ in range(40))
+    assert detail > 1.3 * dataset.resize_image(stripes, (48, 48)).std()
 
 
 def test_row_13_workers_change_nothing_and_epochs_never_repeat(tmp_path):

@@ -315,8 +315,15 @@ def test_what_is_trained_on_may_be_smaller_than_what_is_judged(run_train, tmp_pa
     monkeypatch.setattr("model.UNet.forward", note)
     draw_squares(tmp_path / "own", 8)
     run_train(dataset="own", run_dir="run", image_size=(16, 26), training_scale=.7)
-    assert sizes == {True: {(12, 22)}, False: {(16, 26)}}  # 4 less: a multiple of what this net halves to one
+    assert sizes == {True: {(12, 18)}, False: {(16, 26)}}  # less by multiples of 4, which this net halves to one
     assert utils.load_checkpoint(tmp_path / "unet_model.pth")["image_size"] == [16, 26]
+
+
+@pytest.mark.parametrize("side, share, smaller", [(80, .8, 64), (80, .9, 72), (80, 1e-17, 8), (83, 1e-17, 3), (80, 1.0, 80), (5, .1, 5)])
+def test_the_size_in_training_is_padded_as_the_judged_one(monkeypatch, side, share, smaller):
+    for name, value in dict(image_size=(side, side), training_scale=share, features=(16, 32, 64), patch=1).items():
+        monkeypatch.setattr(train, name, value)
+    assert train.training_size() == (smaller, smaller)
 
 
 @pytest.mark.parametrize("setting, sentence", [
