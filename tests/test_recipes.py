@@ -19,7 +19,7 @@ MAKERS = {"cityscapes24": layouts.make_cityscapes, "cityscapes34": layouts.make_
           "camvid": layouts.make_camvid}
 SHORT = dict(image_size=(48, 48), features=(16, 32), batch_size=4, accum_steps=1, training_iterations=240, base_lr=8e-3,
              min_lr=1e-4, warmup_steps=10, decay_factor=4e6, eval_interval=60, eval_iterations=0, save_model_interval=240, num_workers=0, device="cpu",
-             precision="fp32", patience=0, augment_strength=1.0, weight_decay=0.01)  # what keeps from learning by heart is not asked for
+             precision="fp32", patience=0, training_scale=1.0, augment_strength=1.0, weight_decay=0.01)  # what keeps from learning by heart is not asked for
 
 
 def test_the_published_systems_all_have_a_recipe():
