@@ -421,7 +421,7 @@ def draw_predictions(path: Path, model: nn.Module, split: SegmentationDataset, c
     for image, mask, pred in zip(images.permute(0, 2, 3, 1).numpy(), masks.numpy(), preds.numpy()):
         rows.append([image, utils.color_mask(mask, colors), utils.color_mask(pred, colors), *[utils.errors(image, mask, pred)] * bool(titles)])
     captions = ["image", "mask", "prediction", *["wrong pixels: orange"] * bool(titles)]
-    utils.save_picture(path, utils.sheet(rows, *utils.key(masks, names, colors), captions, titles))
+    utils.save_picture(path, utils.sheet(rows, *utils.legend_of(masks, names, colors), captions, titles))
 
 
 def watched(split: SegmentationDataset) -> list[int]:

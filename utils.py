@@ -608,7 +608,7 @@ def heat(values: np.ndarray) -> np.ndarray:
     return cv2.applyColorMap((values.clip(0, 1) * 255).astype(np.uint8), cv2.COLORMAP_HOT)[..., ::-1]
 
 
-def key(masks: torch.Tensor, names: Sequence[str], colors: Sequence[Sequence[int]]) -> tuple[Sequence[str], Sequence[Sequence[int]]]:
+def legend_of(masks: torch.Tensor, names: Sequence[str], colors: Sequence[Sequence[int]]) -> tuple[Sequence[str], Sequence[Sequence[int]]]:
     """Names and colours for the legend of these masks: the classes, and white where pixels are ignored."""
     return ([*names, "ignored"], [*colors, (255, 255, 255)]) if (masks == IGNORE).any() else (names, colors)
 
@@ -667,7 +667,7 @@ def sample_sheet(samples: Sequence[tuple[torch.Tensor, torch.Tensor]], names: Se
     """Image and mask side by side, two pairs in a row."""
     cells = [picture for image, mask in samples for picture in (image.permute(1, 2, 0).numpy(), color_mask(mask.numpy(), colors))]
     masks = torch.stack([mask for _, mask in samples])
-    return sheet([cells[i:i + 4] for i in range(0, len(cells) - 3, 4)], *key(masks, names, colors), ["image", "mask", "image", "mask"])
+    return sheet([cells[i:i + 4] for i in range(0, len(cells) - 3, 4)], *legend_of(masks, names, colors), ["image", "mask", "image", "mask"])
 
 
 def new_figure(width: float, height: float):

@@ -416,8 +416,8 @@ def test_plots_are_drawn(tmp_path):
     row = {"step": 1, "learning_rate": .1, **{f"{split}_{kind}": .5 for split in ("train", "val") for kind in ("loss", "pixel_accuracy", "mean_iou")}}
     utils.draw_curves(tmp_path / "curves.png", [row, {**row, "step": 2, "val_mean_iou": math.nan}], [.1, .2], 2)
     utils.draw_learning_rate(tmp_path / "rate.png", [.1, .2])
-    assert utils.key(torch.tensor([0, IGNORE]), ["a"], [(9, 9, 9)]) == (["a", "ignored"], [(9, 9, 9), (255, 255, 255)])
-    assert utils.key(torch.tensor([0, 1]), ["a"], [(9, 9, 9)]) == (["a"], [(9, 9, 9)])
+    assert utils.legend_of(torch.tensor([0, IGNORE]), ["a"], [(9, 9, 9)]) == (["a", "ignored"], [(9, 9, 9), (255, 255, 255)])
+    assert utils.legend_of(torch.tensor([0, 1]), ["a"], [(9, 9, 9)]) == (["a"], [(9, 9, 9)])
     utils.draw_confusion(tmp_path / "confusion.png", torch.tensor([[3, 1], [0, 0]]), ["a", "b"], "val")
     for name in ("curves", "rate", "confusion"):
         with Image.open(tmp_path / f"{name}.png") as picture:
