@@ -618,7 +618,7 @@ def headed(captions: Sequence[str], width: int) -> np.ndarray:
     strip = Image.new("RGB", (width * len(captions), CAPTION), "white")
     draw = ImageDraw.Draw(strip)
     for i, caption in enumerate(captions):
-        draw.text((i * width + 4, 3), caption, fill="black", font=ImageFont.load_default(size=14))
+        draw.text((i * width + 4, 1), caption, fill="black", font=ImageFont.load_default(size=16))
     return np.array(strip)
 
 
@@ -648,19 +648,21 @@ def sheet(rows: Sequence[Sequence[np.ndarray]], names: Sequence[str], colors: Se
 
 
 def draw_learning(path: Path, folder: Path, size: tuple[int, int], count: int) -> None:
-    """Image, mask, and how the prediction came about: the third column of up to six of the step_*.png in folder, side by side."""
+    """Image, mask, and how the prediction came about: the third column of up to four of the step_*.png in folder, side by side."""
     steps = sorted(folder.glob("step_*.png"))
-    steps = [steps[i] for i in sorted({round(i) for i in np.linspace(0, len(steps) - 1, 6)})] if steps else []
+    steps = [steps[i] for i in sorted({round(i) for i in np.linspace(0, len(steps) - 1, 4)})] if steps else []
     sheets = [np.array(Image.open(step).convert("RGB")) for step in steps]
     if len({one.shape for one in sheets}) != 1:  # taken away, or drawn by an earlier version
         return
     high, wide = (side * enlargement(size[1]) + 4 for side in size)  # of a cell, as sheet made it
     rows = slice(CAPTION, CAPTION + count * high)
     cells = np.concatenate([sheets[0][rows, :2 * wide], *(one[rows, 2 * wide:3 * wide] for one in sheets)], axis=1)
+    captions = ["image", "mask", *(f"step {int(step.stem.removeprefix('step_'))}" for step in steps)]
+    narrow = min(wide, 260)  # large pictures are shrunk, for all of it to be seen at once
+    cells = resize_image(cells, (len(cells) * narrow // wide, narrow * len(captions)))
     key = sheets[-1][rows.stop:]
     key = np.pad(key, ((0, 0), (0, max(0, cells.shape[1] - key.shape[1])), (0, 0)), constant_values=255)[:, :cells.shape[1]]
-    captions = ["image", "mask", *(f"step {int(step.stem.removeprefix('step_'))}" for step in steps)]
-    save_picture(path, np.concatenate([headed(captions, wide), cells, key]))
+    save_picture(path, np.concatenate([headed(captions, narrow), cells, key]))
 
 
 def sample_sheet(samples: Sequence[tuple[torch.Tensor, torch.Tensor]], names: Sequence[str], colors: Sequence[Sequence[int]]) -> np.ndarray:

@@ -433,8 +433,13 @@ def test_learning_shows_the_prediction_of_each_step_beside_image_and_mask(tmp_pa
     drawn = np.array(Image.open(tmp_path / "learning.png"))
     for row in range(2):
         y = 22 + row * 132 + 2
-        shown = [cells[10][row][0], cells[10][row][1], *(cells[step][row][2] for step in (10, 30, 40, 60, 70, 90))]
+        shown = [cells[10][row][0], cells[10][row][1], *(cells[step][row][2] for step in (10, 40, 60, 90))]
         for column, picture in enumerate(shown):
             assert np.array_equal(drawn[y:y + 128, column * 260 + 2:column * 260 + 258], picture)
     utils.draw_learning(tmp_path / "none.png", tmp_path / "nowhere", (128, 256), 2)
+    large = [np.zeros((300, 640, 3), np.uint8)] * 3
+    utils.save_picture(tmp_path / "large" / "step_1.png", utils.sheet([large], ["a"], [(0, 0, 0)], ["image", "mask", "prediction"]))
+    utils.draw_learning(tmp_path / "large.png", tmp_path / "large", (300, 640), 1)
+    with Image.open(tmp_path / "large.png") as drawn:
+        assert drawn.width == 3 * 260
     assert not (tmp_path / "none.png").exists()
