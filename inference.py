@@ -12,6 +12,7 @@ has not learnt it, more pictures would help), the total less the mean of their e
     python inference.py [name=value …]
     torchrun --standalone --nproc_per_node=N inference.py …     N processes share the pictures out
 """
+import errno
 import hashlib
 import json
 import math
@@ -178,10 +179,7 @@ def draw_uncertainty(uncertainty: np.ndarray, num_classes: int) -> np.ndarray:
 
 # ---- from files to files: threads read what comes next and write what is done while the net works ----
 
-class Note(NamedTuple):
-    """What predictions.csv needs to know of a picture; it stands in NAME.png."""
-    confidence: float
-    sums: np.ndarray  # (3, K): of each class predicted the pixels, and total and epistemic uncertainty
+Note = tuple[float, np.ndarray]  # what predictions.csv needs, and stands in NAME.png: the confidence and Prediction.sums
 
 
 class Job(NamedTuple):
@@ -190,25 +188,23 @@ class Job(NamedTuple):
     name: str  # of its files in output_dir
     key: str  # names the picture, the checkpoint and the settings, and stands in all its files
     pixels: int
-    size: tuple[int, ...]  # in the net
 
 
-def describe_job(path: Path, name: str, saved: dict, origin: str) -> Job:
-    key, pixels, size = "", 0, ()
+def describe_job(path: Path, name: str, origin: str) -> Job:
+    key, pixels = "", 0
     with suppress(Exception), Image.open(path) as picture:  # why one can't be opened is said when it is read
         facts = path.stat()
         key, pixels = fingerprint(origin, path.name, facts.st_size, facts.st_mtime_ns), picture.width * picture.height
-        size = tuple(net_size((picture.height, picture.width), saved))
-    return Job(path, name, key, pixels, size)
+    return Job(path, name, key, pixels)
 
 
 def group_jobs(jobs: list[Job]) -> list[list[Job]]:
-    """Batches in order: pictures of one size for the net, no more of them than batch_size and memory allow."""
+    """Batches in order, no larger than batch_size and memory allow."""
     groups: list[list[Job]] = []
     most = 1 if uncertainty_passes else batch_size  # in a batch the dropout of one picture would depend on its neighbours
     for job in jobs:
         last = groups[-1] if groups else []
-        if last and len(last) < most and job.size == last[0].size and sum(one.pixels for one in [*last, job]) <= AT_ONCE:
+        if last and len(last) < most and sum(one.pixels for one in [*last, job]) <= AT_ONCE:
             last.append(job)
         else:
             groups.append([job])
@@ -238,7 +234,7 @@ def color(model: nn.Module, pictures: list[tuple[Job, np.ndarray, np.ndarray]], 
     """Predictions for a batch; where memory is too short for all of it at once, one by one."""
     jobs, images, smalls = zip(*pictures)
     try:
-        if len({small.shape for small in smalls}) == 1:  # a picture may be turned by its EXIF
+        if len({small.shape for small in smalls}) == 1:  # with tile=true they may differ
             batch = np.stack(smalls) if len(smalls) > 1 else smalls[0][None]
             return list(zip(jobs, images, predict(model, [image.shape[:2] for image in images], batch, place)))
     except (RuntimeError, MemoryError) as problem:
@@ -264,11 +260,14 @@ def write(job: Job, image: np.ndarray, result: Prediction, saved: dict, place: u
     try:
         for path, draw in zip(others, drawings, strict=True):
             utils.save_picture(path, draw(), key=job.key)
-        note = Note(result.confidence, result.sums)
-        utils.save_mask(mask, result.ids, colors, key=job.key, note=json.dumps([note.confidence, note.sums.tolist()]))
-        return job, note
+        utils.save_mask(mask, result.ids, colors, key=job.key, note=json.dumps([result.confidence, result.sums.tolist()]))
+        return job, (result.confidence, result.sums)
     except (MemoryError, cv2.error) as problem:
         complain(job, problem, place)
+    except InputError as problem:
+        if getattr(problem.__cause__, "errno", 0) != errno.ENAMETOOLONG:  # nothing else that keeps one file from being written would spare the next
+            raise
+        complain(job, InputError(f"{job.path} has too long a name for what is added to it, such as _overlay.png; give it a shorter one"), place)
     return None
 
 
@@ -276,8 +275,19 @@ def find_note(job: Job) -> Note | None:
     """What is known of a picture that was coloured before and has all its files."""
     if job.key and not overwrite and all(utils.read_note(path, "key") == job.key for path in output_files(job)):
         confidence, sums = json.loads(utils.read_note(output_files(job)[0], "note"))
-        return Note(confidence, np.array(sums))
+        return confidence, np.array(sums)
     return None
+
+
+def check_outputs(jobs: list[Job]) -> None:
+    """Refuse to write over what this script has not written, such as masks made by hand."""
+    foreign = [path for job in jobs for path in output_files(job) if utils.read_note(path, "key") == ""]
+    table = Path(output_dir, "predictions.csv")
+    if table.exists() and not table.read_bytes().startswith(b"file,"):
+        foreign.append(table)
+    if foreign:
+        raise InputError(f"{', '.join(map(str, foreign[:5]))}{' …' * (len(foreign) > 5)} would be written over and is not from inference.py; "
+                         "move it away, or name another output_dir")
 
 
 def color_all(jobs: list[Job], model: nn.Module, saved: dict, place: utils.Place) -> Iterator[tuple[Job, Note] | None]:
@@ -341,7 +351,8 @@ def main() -> int:
     for tensor in saved["weights"].values():
         weights.update(np.ascontiguousarray(tensor.numpy()))
     origin = fingerprint(weights.hexdigest(), saved["classes"], saved.get("scale"), tile, tta, uncertainty_passes, overlay, place.precision)
-    own = [describe_job(*item, saved, origin) for item in list(name_outputs(files).items())[utils.rank()::utils.processes()]]
+    own = [describe_job(*item, origin) for item in list(name_outputs(files).items())[utils.rank()::utils.processes()]]
+    check_outputs(own)
     notes = {job.path: note for job in own if (note := find_note(job))}
     earlier = sum(utils.from_all(len(notes)))
     missing = sorted(job for part in utils.from_all([job for job in own if job.path not in notes]) for job in part)[utils.rank()::utils.processes()]

@@ -91,6 +91,29 @@ def test_row_28_inputs_stay_and_nothing_shares_an_output(place, capsys):
     assert len([name for name in written if name.endswith(".png")]) == 2 * 5 + 1 and "dog.png" in written and "earlier.png" in written
 
 
+def test_row_28_files_that_inference_has_not_written_are_never_written_over(place, monkeypatch):
+    save(place, "a.png")
+    (place / "TestPredictions").mkdir()
+    for name in ("a.png", "a_overlay.png", "predictions.csv"):
+        by_hand = place / "TestPredictions" / name
+        by_hand.write_bytes((place / "TestImages" / "a.png").read_bytes())
+        monkeypatch.setattr(inference, "overwrite", True)
+        with pytest.raises(utils.InputError, match=f"{name} would be written over and is not from inference.py"):
+            inference.main()
+        assert by_hand.read_bytes() == (place / "TestImages" / "a.png").read_bytes()
+        by_hand.unlink()
+    assert inference.main() == 0 and inference.main() == 0
+
+
+def test_a_name_too_long_for_what_is_added_to_it_is_named_and_the_others_go_on(place, capsys):
+    save(place, "a.png")
+    save(place, f"{'b' * 245}.png")
+    save(place, "c.png")
+    assert inference.main() == 1
+    said = capsys.readouterr()
+    assert "bbb.png has too long a name" in said.err and "2 of 3" in said.out
+
+
 def test_names_never_meet_whatever_the_pictures_are_called():
     files = [Path(name) for name in ("a.jpg", "a.png", "a.jpg.png", "A.PNG", "a_overlay.png", "b.png", "b_overlay.jpg", "b_overlay_.jpg")]
     names = inference.name_outputs(files)
