@@ -82,7 +82,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
                 raise InputError(f"{path} has {file.width}×{file.height} pixels, more than {PIXEL_LIMIT:,}; cut it into smaller ones")
             ImageOps.exif_transpose(file, in_place=True)
             yield file
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except Exception as error:  # Pillow's readers raise a dozen kinds for damaged files
         raise InputError(f"{path} can't be read as a picture ({error or type(error).__name__}); replace it or take it out") from error
@@ -104,9 +104,21 @@ def read_image(path: Path) -> np.ndarray:
         return image
 
 
-def read_mask(path: Path) -> np.ndarray:
+def check_palette(path: Path, picture: Image.Image, meaning: dict[int, int]) -> None:
+    """A palette file's ids must not show other classes' colours: programs that turn colours into a palette number them as they like."""
+    colors = np.reshape(picture.getpalette(), (-1, 3)).tolist()
+    used = {value: meaning.get(color_key(colors[value])) if value < len(colors) else None for _, value in picture.getcolors()}
+    wrong = [value for value, shown in used.items() if shown != meaning.get(value) and IGNORE not in (shown, meaning.get(value))]
+    if wrong and None not in used.values():
+        raise InputError(f"{path} is a palette picture whose value {wrong[0]} has the colour {tuple(colors[wrong[0]])}, which the class table gives to class "
+                         f"{used[wrong[0]]}; save it without a palette (RGB), or with the table's ids")
+
+
+def read_mask(path: Path, meaning: dict[int, int] | None = None) -> np.ndarray:
     """A mask's pixels as they lie on disk, int32 (H, W): ids of grey and palette files, COLOR | rgb of coloured ones."""
     with opened(path) as picture:
+        if picture.mode == "P" and meaning:
+            check_palette(path, picture, meaning)
         if picture.mode in ("1", "L", "P", "I", "I;16"):  # a palette file's pixels are ids; its colours only show them
             return np.array(picture).astype(np.int32)
         rgb = np.array(picture.convert("RGB")).astype(np.int32)
@@ -138,7 +150,8 @@ def writing(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"{place} can't be written ({error.strerror or error}); make room there, or give leave to write") from error
+        raise InputError(f"{place} can't be written ({error.strerror or error}); what was there before is as it was. "
+                         "Make room, or give leave to write, and start again") from error
 
 
 def sweep(folder: Path) -> None:
@@ -156,17 +169,20 @@ def describe_values(values: Counter) -> str:
 
 def read_ids(path: Path, meaning: dict[int, int]) -> np.ndarray:
     """A mask as class ids, uint8 (H, W). What the table doesn't know is an error, never class 0."""
-    mask = read_mask(path)
+    mask = read_mask(path, meaning)
     keys = np.array(sorted(meaning), np.int32)
-    ids = np.array([meaning[key] for key in sorted(meaning)], np.uint8)
-    place = np.minimum(np.searchsorted(keys, mask), len(keys) - 1)
-    unknown = mask[keys[place] != mask]
-    if unknown.size:
-        values = Counter(unknown.tolist())
+    classes = np.array([meaning[key] for key in sorted(meaning)], np.uint8)
+    ids, values = np.empty(mask.shape, np.uint8), Counter()
+    for top in range(0, len(mask), 1024):  # by parts: each takes sixteen bytes a pixel meanwhile
+        part = mask[top:top + 1024]
+        place = np.minimum(np.searchsorted(keys, part), len(keys) - 1)
+        values.update(part[keys[place] != part].tolist())
+        ids[top:top + 1024] = classes[place]
+    if values:
         is_smoothed = path.suffix.lower() in JPEG or len(values) > 16
         cure = SMOOTHED if is_smoothed else "correct the mask, or add them to the classes.csv of a folder of your own (id 255 = ignore)"
         raise InputError(f"{path} holds {describe_values(values)}, not in the class table; {cure}")
-    return ids[place]
+    return ids
 
 
 def resize_image(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
@@ -394,6 +410,12 @@ class Folder(Source):
             return self.match_folders(root / "images", root / "masks")
         for split, images, masks in layouts:
             pairs += self.match_folders(images, masks, split)
+        for split in SPLITS:
+            for images, masks in ((root / "images" / split, root / "masks" / split), (root / split / "images", root / split / "masks")):
+                if masks.is_dir() and not images.is_dir():
+                    self.problems.append(f"{masks} has masks for pictures that are not there; expected them in {images}")
+        self.problems += [f"{path} is none of {', '.join(SPLITS)}; call it one of these, or take it out" for path in list_files(root)
+                          if path.name not in (*SPLITS, "images", "masks") and ((path / "images").is_dir() or (path / "masks").is_dir())]
         loose = [path for name in ("images", "masks") if (root / name).is_dir() for path in list_files(root / name) if path.name not in SPLITS]
         self.problems += [f"{path} lies beside the folders of the splits; put it into one of them or take it out" for path in loose]
         return pairs
@@ -430,7 +452,9 @@ class Folder(Source):
         classes = sorted(set(values) - ignored)
         if len(classes) != 2:
             raise InputError(self.ask_for_table(values))
-        return Table(["background", "object"], [(0, 0, 0), (255, 190, 0)], {classes[0]: 0, classes[1]: 1, **dict.fromkeys(ignored, IGNORE)})
+        black_white = {COLOR: 0, color_key((255, 255, 255)): 1}  # for check_palette
+        return Table(["background", "object"], [(0, 0, 0), (255, 190, 0)],
+                     {**black_white, classes[0]: 0, classes[1]: 1, **dict.fromkeys(ignored, IGNORE)})
 
     def ask_for_table(self, values: Counter) -> str:
         found = f"the masks in {self.root} hold {len(values)} values: {describe_values(values)}"
@@ -570,14 +594,12 @@ def split_pairs(pairs: list[Pair], seed: int) -> dict[str, list[int]]:
         groups.setdefault(pairs[i].group or str(i), []).append(i)
     if len(groups) < 2 and not owned["val"]:
         raise InputError(f"{len(groups)} pair of image and mask found to train on; expected at least 2, one of them to judge by")
-    drawn = [list(groups.values())[i] for i in np.random.default_rng(seed).permutation(len(groups))]
-    held_out = max(1, round(.15 * len(groups)))
-    if not owned["train"]:
-        rest = 2 * held_out if len(groups) > 2 else held_out  # of two groups none is left for a test
+    if not owned["val"]:
+        drawn = [list(groups.values())[i] for i in np.random.default_rng(seed).permutation(len(groups))]
+        held_out = max(1, round(.15 * len(groups)))
+        rest = held_out if owned["train"] or len(groups) == 2 else 2 * held_out  # the owner's test stays; of two groups none is left for one
         parts = {"train": drawn[rest:], "val": drawn[:held_out], "test": drawn[held_out:rest]}
-        owned = {split: sorted(itertools.chain(*chosen)) for split, chosen in parts.items()}
-    elif not owned["val"]:
-        owned |= {"train": sorted(itertools.chain(*drawn[held_out:])), "val": sorted(itertools.chain(*drawn[:held_out]))}
+        owned |= {split: sorted(itertools.chain(*chosen)) for split, chosen in parts.items() if chosen}
     return {split: rows for split, rows in owned.items() if rows}
 
 
@@ -783,7 +805,7 @@ def training_batches(dataset: SegmentationDataset, batch_size: int, first: int =
     """Batches of the positions from `first` on, without end; with several processes each of them takes every so manieth batch."""
     starts = itertools.count(first + rank * batch_size, processes * batch_size)
     positions = (range(start, start + batch_size) for start in starts)
-    return iter(DataLoader(dataset, batch_sampler=positions, num_workers=num_workers, collate_fn=stack, pin_memory=torch.cuda.is_available(),
+    return iter(DataLoader(dataset, batch_sampler=positions, num_workers=num_workers, collate_fn=stack, pin_memory=torch.cuda.is_initialized(),
                            prefetch_factor=4 if num_workers else None, worker_init_fn=leave_signals_to_parent,
                            generator=torch.Generator()))  # its own: it must not draw from the one that dropout uses
 

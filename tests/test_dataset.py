@@ -81,6 +81,20 @@ def test_row_4_palette_masks_give_their_ids(tmp_path):
     assert np.array_equal(read_ids(tmp_path / "voc.png", {0: 0, 1: 1, 2: 2, 255: IGNORE}), mask)
 
 
+@pytest.mark.parametrize("table", [True, False])
+def test_row_4_a_palette_whose_colours_contradict_its_ids_is_named(tmp_path, table):
+    folder = draw_squares(tmp_path / "own", 4, table=table)
+    colors = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]] if table else [[0, 0, 0], [255, 255, 255]], np.uint8)
+    for i in range(4):
+        with Image.open(folder / "masks" / f"p{i}.png") as mask:
+            ids = np.minimum(np.array(mask), len(colors) - 1)
+        picture = Image.fromarray(ids if i else len(colors) - 1 - ids)  # the first shows the same colours, but numbers them from the end
+        picture.putpalette((colors if i else colors[::-1]).tobytes())
+        picture.save(folder / "masks" / f"p{i}.png")
+    with pytest.raises(InputError, match=r"1 thing.*\n.*p0.png is a palette picture whose value \d has the colour .*, which the class table gives to class"):
+        prepare(str(folder), "", (16, 16))
+
+
 def test_coloured_masks_are_looked_up_by_colour(tmp_path):
     rgb = np.array([[[1, 2, 3], [200, 0, 0], [0, 0, 0]]], np.uint8)
     Image.fromarray(rgb).save(tmp_path / "mask.png")
@@ -302,7 +316,7 @@ def test_a_disk_without_room_for_the_cache_ends_in_a_sentence_and_leaves_nothing
     def full(*_):
         raise OSError(28, "No space left on device")
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
-    with pytest.raises(InputError, match="cache can't be written .No space left on device.; make room"):
+    with pytest.raises(InputError, match="cache can't be written .No space left on device.;.* Make room"):
         prepare(str(folder), "", (16, 16))
     assert not list(dataset.CACHE.iterdir())
 
@@ -370,6 +384,27 @@ def test_loose_pictures_beside_split_folders_are_named(tmp_path):
         (folder / name / "p0.png").rename(folder / name / "train" / "p0.png")
     with pytest.raises(InputError, match="p1.png lies beside the folders of the splits"):
         prepare(str(folder), "", (16, 16))
+
+
+def test_folders_that_are_no_split_and_masks_without_pictures_are_named(tmp_path):
+    for name in ("train", "valid"):
+        draw_squares(tmp_path / "own" / name, 4)
+    (tmp_path / "own" / "valid" / "classes.csv").rename(tmp_path / "own" / "classes.csv")
+    (tmp_path / "own" / "masks" / "val").mkdir(parents=True)
+    with pytest.raises(InputError) as problem:
+        prepare(str(tmp_path / "own"), "", (16, 16))
+    said = str(problem.value)
+    assert "2 thing(s)" in said and "valid is none of train, val, test" in said and "val has masks for pictures that are not there" in said
+
+
+def test_too_little_memory_for_a_picture_is_not_taken_for_a_damaged_one(tmp_path, monkeypatch):
+    Image.fromarray(COLORS).save(tmp_path / "a.png")
+
+    def none_left(*_, **__):
+        raise MemoryError
+    monkeypatch.setattr(dataset.ImageOps, "exif_transpose", none_left)
+    with pytest.raises(MemoryError):
+        read_image(tmp_path / "a.png")
 
 
 def test_a_folder_named_like_a_picture_is_named(tmp_path):
