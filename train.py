@@ -100,35 +100,30 @@ resume = ""  # true: go on with the newest run; or the folder of the one to go o
 FREE_TO_CHANGE = {"num_workers", "device", "precision", "data_dir", "cache", "compile_model", "save_model_interval", "run_dir", "resume"}
 
 
+def are_sides(value) -> bool:
+    return isinstance(value, tuple) and bool(value) and all(type(number) is int and number > 0 for number in value)
+
+
 def check_settings() -> None:
     """What no data set could make right, said before anything is read."""
-    positive = {name: globals()[name] for name in ("batch_size", "accum_steps", "training_iterations", "eval_interval", "save_model_interval",
-                                                   "base_lr", "decay_factor", "plateau_patience")}
-    not_negative = {name: globals()[name] for name in ("eval_iterations", "min_lr", "warmup_steps", "weight_decay", "grad_clip", "seed",
-                                                       "class_weights", "augment_strength", "focal_gamma", "tversky_beta", "patience")}
-    if num_workers < -1:
-        raise InputError(f"num_workers is {num_workers}; expected 0 or more, or -1 for as many as suit the device")
-    for name, value in {**positive, **not_negative}.items():
-        if value < 0 or value == 0 and name in positive:
-            raise InputError(f"{name} is {value}; expected {'more than 0' if name in positive else '0 or more'}")
-    for name, value, example in (("image_size", image_size, (80, 128)), ("features", features, (16, 32, 64))):
-        if not isinstance(value, tuple) or not value or len(value) != 2 and name == "image_size" or any(type(number) is not int or number < 1 for number in value):
-            raise InputError(f"{name} is {value}; expected whole numbers above 0 such as {example}")
-    if not 0 < training_scale <= 1:
-        raise InputError(f"training_scale is {training_scale}; expected more than 0, to 1")
-    if seed >= 2 ** 40:
-        raise InputError(f"seed is {seed}; expected less than 2 ** 40")
-    shares = dropout if isinstance(dropout, tuple) else (dropout, dropout)
-    if len(shares) != 2 or not all(0 <= share < 1 for share in shares):
-        raise InputError(f"dropout is {dropout}; expected one share from 0 to below 1, or two, for a block's first and second convolution")
-    if tversky_beta > 1:
-        raise InputError(f"tversky_beta is {tversky_beta}; expected 0 to 1")
-    if optimizer not in utils.OPTIMIZERS:
-        raise InputError(f"optimizer is {optimizer!r}; expected {' or '.join(utils.OPTIMIZERS)}")
-    if lr_schedule not in utils.SCHEDULES:
-        raise InputError(f"lr_schedule is {lr_schedule!r}; expected {', '.join(utils.SCHEDULES)}")
-    if not 0 <= ema_decay < 1:
-        raise InputError(f"ema_decay is {ema_decay}; expected 0 to below 1")
+    rules = (("batch_size accum_steps training_iterations eval_interval save_model_interval base_lr decay_factor plateau_patience",
+              lambda x: x > 0, "more than 0"),
+             ("eval_iterations min_lr warmup_steps weight_decay grad_clip class_weights augment_strength focal_gamma patience", lambda x: x >= 0, "0 or more"),
+             ("num_workers", lambda x: x >= -1, "0 or more, or -1 for as many as suit the device"),
+             ("seed", lambda x: 0 <= x < 2 ** 40, "0 to below 2 ** 40"),
+             ("training_scale", lambda x: 0 < x <= 1, "more than 0, to 1"),
+             ("tversky_beta", lambda x: 0 <= x <= 1, "0 to 1"),
+             ("ema_decay", lambda x: 0 <= x < 1, "0 to below 1"),
+             ("image_size", lambda x: are_sides(x) and len(x) == 2, "two whole numbers above 0 such as (80, 128)"),
+             ("features", are_sides, "whole numbers above 0 such as (16, 32, 64)"),
+             ("dropout", lambda x: np.shape(x) in ((), (2,)) and all(0 <= share < 1 for share in np.ravel(x)),
+              "one share from 0 to below 1, or two, for a block's first and second convolution"),
+             ("optimizer", lambda x: x in utils.OPTIMIZERS, " or ".join(utils.OPTIMIZERS)),
+             ("lr_schedule", lambda x: x in utils.SCHEDULES, ", ".join(utils.SCHEDULES)))
+    for names, fits, expected in rules:
+        for name in names.split():
+            if not fits(globals()[name]):
+                raise InputError(f"{name} is {globals()[name]!r}; expected {expected}")
     try:
         with torch.device("meta"):  # the model's own checks, without its memory
             build_model(**model_arguments(2))
@@ -167,9 +162,9 @@ def images_per_step() -> int:
 
 
 def can_compile(place: utils.Place) -> bool:
-    """torch.compile is worth its wait on GPUs; it needs triton, which not every system has, a C compiler and Python's headers."""
+    """torch.compile is worth its wait on GPUs, not too old ones; it needs triton, which not every system has, a C compiler and Python's headers."""
     has_compiler = any(map(shutil.which, ("cc", "gcc", "clang"))) and Path(sysconfig.get_path("include"), "Python.h").exists()
-    return place.device.type == "cuda" and find_spec("triton") is not None and has_compiler
+    return place.device.type == "cuda" and torch.cuda.get_device_capability(place.device)[0] >= 7 and find_spec("triton") is not None and has_compiler
 
 
 @contextmanager
@@ -179,7 +174,7 @@ def memory_explained(place: utils.Place) -> Iterator[None]:
         yield
     except (RuntimeError, MemoryError) as error:
         if "shared memory" in str(error):
-            raise InputError(f"the {num_workers} workers ran out of shared memory, of which containers have little; give more (docker: --shm-size=8g), "
+            raise InputError("the workers ran out of shared memory, of which containers have little; give more (docker: --shm-size=8g), "
                              "or set num_workers=0") from error
         if not utils.is_out_of_memory(error):
             raise
@@ -320,9 +315,9 @@ class Training:
         return f"step {self.step}: " + ", ".join(f"{key} {row[key]:.3f}" for key in ("train_loss", "val_loss", "train_mean_iou", "val_mean_iou"))
 
     def best_evaluation(self) -> int:
-        """Which had the highest validation mean IoU; one that is not a number is the lowest."""
+        """Which had the highest validation mean IoU; one that is not a number is the lowest, and where all are so, it is the last."""
         scores = [-1 if math.isnan(row["val_mean_iou"]) else row["val_mean_iou"] for row in self.history]
-        return scores.index(max(scores))
+        return scores.index(max(scores)) if max(scores) >= 0 else len(scores) - 1
 
     def is_due(self) -> bool:
         """Whether an evaluation stands out: one that a signal cut off is made up for when the run is taken up."""
@@ -567,6 +562,8 @@ def locked(run: Path) -> Iterator[None]:
             fcntl and fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
             raise InputError(f"{run} is being written by another run; wait for its end, or name another run_dir") from error
+        except OSError as error:  # some network disks know no locks
+            print(f"{run} can't be locked ({error.strerror}): see to it yourself that no other run writes there")
         for torn in run.glob(".*.tmp"):  # what a kill left
             torn.unlink()
         yield

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from dataset import IGNORE, InputError, resize_image, resize_mask
+from dataset import IGNORE, InputError, resize_image, resize_mask, writing
 
 # ---- processes: torchrun starts N of them, and numbers them; one alone is number 0 of 1 ----
 
@@ -50,9 +50,7 @@ def join_processes(device: torch.device) -> None:
     """Meet the others: over nccl for what lies on GPUs, over gloo for the rest."""
     if processes() == 1 or dist.is_initialized():
         return
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    else:
+    if device.type != "cuda":
         torch.set_num_threads(cores())
     patience = timedelta(hours=6)  # the first may have much to read
     store, number, count = next(dist.rendezvous("env://", timeout=patience))
@@ -200,6 +198,8 @@ class Place:
             device = f"cuda:{os.environ['LOCAL_RANK']}"
         try:
             self.device = torch.device(device)
+            if self.device.index is not None and self.device.type == "cuda":
+                torch.cuda.set_device(self.device)  # else memory would be taken on the first GPU too
             torch.zeros(1, device=self.device)
         except (RuntimeError, AssertionError) as error:
             raise InputError(f"device is {device!r}, which this machine doesn't offer ({str(error).splitlines()[0]}); auto takes what is there") from error
@@ -480,15 +480,13 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let write fill a file beside path, then put it in path's place."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(aside, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except OSError as error:
-        raise InputError(f"{path} can't be written ({error.strerror or error}); what was there before is as it was. "
-                         "Make room, or give leave to write, and start again") from error
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(aside, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, path)
     finally:
         with suppress(OSError):
             aside.unlink(missing_ok=True)
@@ -556,11 +554,10 @@ def save_mask(path: Path, mask: np.ndarray, colors: Sequence[Sequence[int]], **n
     save_png(path, picture, notes)
 
 
-def read_note(path: Path, name: str) -> str:
-    """A note in a picture that is ours, or "" where there is none."""
-    with suppress(Exception), Image.open(path) as picture:  # whatever lies there, it has no such note
+def read_note(path: Path, name: str) -> str | None:
+    """A note in a picture, "" where it has none such; None where there is no picture, or one that can't be opened."""
+    with suppress(Exception), Image.open(path) as picture:
         return picture.info.get(name, "")
-    return ""
 
 
 def color_mask(mask: np.ndarray, colors: Sequence[Sequence[int]]) -> np.ndarray:

@@ -151,6 +151,15 @@ def test_resuming_without_a_run_says_so_before_anything_is_read(run_train, monke
 
 
 @pytest.mark.skipif(train.fcntl is None, reason="needs locks that go with their process")
+def test_a_disk_that_knows_no_locks_is_no_hindrance(tmp_path, monkeypatch, capsys):
+    def unknown(*_):
+        raise OSError(38, "Function not implemented")
+    monkeypatch.setattr(train.fcntl, "lockf", unknown)
+    with train.locked(tmp_path):
+        assert "can't be locked (Function not implemented)" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(train.fcntl is None, reason="needs locks that go with their process")
 def test_two_runs_in_one_folder_are_refused(run_train, tmp_path):
     draw_squares(tmp_path / "own", 8)
     run_train(**LONG, dataset="own", run_dir="run")

@@ -493,6 +493,13 @@ def test_pictures_learnt_by_heart_are_warned_of(make_training):
     assert "gap" not in train.warnings(training)
 
 
+def test_the_best_evaluation_is_the_first_of_the_highest_and_the_last_where_none_has_a_score(make_training):
+    training = make_training()
+    for scores, best in (((.1, .3, math.nan, .3), 1), ((math.nan, math.nan, math.nan), 2), ((0., 0.), 0)):
+        training.history = [{"val_mean_iou": score} for score in scores]
+        assert training.best_evaluation() == best
+
+
 def test_the_worst_pictures_are_the_ones_with_the_lowest_scores(run_train, tmp_path, monkeypatch):
     draw_squares(tmp_path / "own", 40)
     titles = []
