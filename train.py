@@ -75,7 +75,7 @@ min_lr = 1e-4  # … and never below this
 warmup_steps = 50  # steps of quadratic rise: Adam's averages are rough at first
 decay_factor = 1.2e7  # sqrt: the rate falls by the square root of (steps since warm-up / decay_factor)
 plateau_patience = 5  # plateau: evaluations without a lower validation loss before the rate falls
-weight_decay = 0.01  # times the rate: share of every weight that is taken off in a step; 0.1 where few pictures are seen many times and learnt by heart
+weight_decay = 0.1  # times the rate: share of every weight that is taken off in a step; keeps from learning by heart; 0.01 for short runs
 grad_clip = 1.0  # longest gradient that is followed, longer ones are shortened to it; 0 = no limit
 augment = "zoom+flip+color+grey"  # what may differ between two pictures of one thing; also vflip, rotate; "" = nothing
 augment_strength = 1.0  # how far zoom and colour go; more, such as 2, where training pictures are learnt by heart
@@ -511,7 +511,7 @@ def warnings(training: Training) -> dict[str, str]:
     late = history[-max(3, len(history) // 3):]
     if len(late) >= 3 and all(row["train_mean_iou"] > row["val_mean_iou"] + .2 for row in late):
         found["gap"] = (f"training is far above validation (mean IoU {late[-1]['train_mean_iou']:.2f} against {late[-1]['val_mean_iou']:.2f}) since step {late[0]['step']} at "
-                        "least: the training pictures are learnt by heart; try weight_decay=0.1, augment_strength=2 or more pictures")
+                        "least: the training pictures are learnt by heart; try augment_strength=2, weight_decay=0.1 where it is less, or more pictures")
     return found
 
 

@@ -25,7 +25,7 @@ lr_schedule = "cosine"
 base_lr = 1.2e-2
 min_lr = 1e-5
 warmup_steps = 100
-weight_decay = 0.1  # ten times what is usual: learns more slowly at first, less by heart in the end
+weight_decay = 0.1  # ten times AdamW's usual: learns more slowly at first, less by heart in the end
 augment = "zoom+flip+color+grey"
 augment_strength = 2.0  # 367 pictures, seen 36 times each
 

@@ -28,6 +28,7 @@ patience = 8
 base_lr = 5e-4
 min_lr = 5e-6
 warmup_steps = 100
+weight_decay = 0.01
 augment = "flip"
 
 eval_interval = 17474 // 32

@@ -31,6 +31,7 @@ lr_schedule = "cosine"
 base_lr = 1e-3
 min_lr = 1e-5
 warmup_steps = 200
+weight_decay = 0.01
 augment = "flip"
 
 eval_interval = 2975 // 16

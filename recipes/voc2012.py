@@ -32,6 +32,7 @@ patience = 15
 base_lr = 5e-4
 min_lr = 5e-6
 warmup_steps = 100
+weight_decay = 0.01
 
 eval_interval = 2 * 1464 // 16
 eval_iterations = 0

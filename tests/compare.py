@@ -25,23 +25,25 @@ seeds = 3  # runs of each setting; on Streets each seed is another split, anothe
 data_dir = "Dataset"  # as in train.py
 rounds = 60  # a setting's speed is measured in so many steps
 
-SMALL = [str(ROOT / "recipes" / "camvid_small.py"), "image_size=96,128", "features=16,32,64", "weight_decay=0.01"]  # 0.1 is for runs ten times as long
+SHORT = ["weight_decay=0.01"]  # the default's 0.1 is for longer runs
+SMALL = [str(ROOT / "recipes" / "camvid_small.py"), "image_size=96,128", "features=16,32,64", *SHORT]
 # What the default run (but for cosine, which it hasn't) and camvid_small.py are made of, each left out or put in.
 INGREDIENTS = {"all of it": [], "AdamW for Muon": ["optimizer=adamw"], "no augmentation": ["augment="], "no zoom": ["augment=flip+color+grey"],
                "no flip": ["augment=zoom+color+grey"], "no colour": ["augment=zoom+flip"], "no Dice": ["loss=ce"],
                "no weight decay": ["weight_decay=0"], "square root for cosine": ["lr_schedule=sqrt"], "with averaged weights": ["ema_decay=0.98"]}
 # Each setting: train.py's arguments.
 COMPARISONS = {
-    "losses": {"ce": ["loss=ce"], "ce, class_weights 0.5": ["loss=ce", "class_weights=0.5"], "focal": ["loss=focal"], "dice": ["loss=dice"],
-               "ce+dice": ["loss=ce+dice"], "lovasz": ["loss=lovasz"]},
-    "ingredients": {name: ["image_size=48,80", *change] for name, change in {
+    "losses": {name: [*SHORT, *change] for name, change in {
+        "ce": ["loss=ce"], "ce, class_weights 0.5": ["loss=ce", "class_weights=0.5"], "focal": ["loss=focal"], "dice": ["loss=dice"],
+        "ce+dice": ["loss=ce+dice"], "lovasz": ["loss=lovasz"]}.items()},
+    "ingredients": {name: ["image_size=48,80", *SHORT, *change] for name, change in {
         **INGREDIENTS, "zoom and colour twice as strong": ["augment_strength=2"], "with class weights": ["class_weights=0.5"], "with squares, twice the size": ["image_size=96,160", "patch=2"],
         "judged at a larger size": ["image_size=56,96", "training_scale=0.83"]}.items()},
     "ingredients_camvid": {name: [*SMALL, *change] for name, change in {
         **INGREDIENTS, "zoom and colour half as strong": ["augment_strength=1"], "no class weights": ["class_weights=0"], "trained at the size that is judged": ["training_scale=1"],
         "no squares, half the size": ["image_size=48,64", "patch=1"]}.items()},
-    "unetpp": {"UNet": [], "UNet++": ["architecture=unet++", "features=15,30,60"],
-               "UNet++, as many steps": ["architecture=unet++", "features=15,30,60"]},
+    "unetpp": {"UNet": SHORT, "UNet++": [*SHORT, "architecture=unet++", "features=15,30,60"],
+               "UNet++, as many steps": [*SHORT, "architecture=unet++", "features=15,30,60"]},
     "unetpp_camvid": {"UNet": SMALL, "UNet++": [*SMALL, "architecture=unet++", "features=15,30,60"],
                       "UNet++, as many steps": [*SMALL, "architecture=unet++", "features=15,30,60"]},
 }
