@@ -476,6 +476,15 @@ def format_report(report: dict[str, dict]) -> str:
 
 # ---- files: written aside, flushed, then renamed, so that a kill or a full disk leaves the previous one whole ----
 
+def replace(aside: Path, path: Path) -> None:
+    """Put aside in path's place; Windows refuses that while another program, such as a virus scanner, has path open."""
+    for wait in (.1, .5, 2):
+        with suppress(PermissionError):
+            return os.replace(aside, path)
+        time.sleep(wait)
+    os.replace(aside, path)
+
+
 def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let write fill a file beside path, then put it in path's place."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -486,7 +495,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(aside, path)
+            replace(aside, path)
     finally:
         with suppress(OSError):
             aside.unlink(missing_ok=True)

@@ -375,6 +375,23 @@ def test_row_15_a_torn_or_foreign_checkpoint_is_refused(tmp_path, content):
         utils.load_checkpoint(path)
 
 
+def test_a_file_that_another_program_holds_for_a_moment_is_replaced_after_it(tmp_path, monkeypatch):
+    real, refusals = utils.os.replace, [PermissionError(13, "in use")] * 2
+
+    def held(*paths):
+        if refusals:
+            raise refusals.pop()
+        real(*paths)
+    monkeypatch.setattr(utils.os, "replace", held)
+    monkeypatch.setattr(utils.time, "sleep", lambda _: None)
+    utils.write_atomic(tmp_path / "a", lambda file: file.write(b"new"))
+    assert (tmp_path / "a").read_bytes() == b"new" and not refusals
+    refusals += [PermissionError(13, "in use")] * 4
+    with pytest.raises(InputError, match="a can't be written .in use.; what was there before is as it was"):
+        utils.write_atomic(tmp_path / "a", lambda file: file.write(b"newer"))
+    assert (tmp_path / "a").read_bytes() == b"new" and len(list(tmp_path.iterdir())) == 1
+
+
 def test_row_15_a_failed_write_leaves_the_previous_file(tmp_path, monkeypatch):
     path = tmp_path / "x.pth"
     utils.write_atomic(path, lambda file: file.write(b"old"))
