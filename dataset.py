@@ -109,9 +109,9 @@ def check_palette(path: Path, picture: Image.Image, meaning: dict[int, int]) -> 
     colors = np.reshape(picture.getpalette(), (-1, 3)).tolist()
     used = {value: meaning.get(color_key(colors[value])) if value < len(colors) else None for _, value in picture.getcolors()}
     wrong = [value for value, shown in used.items() if shown != meaning.get(value) and IGNORE not in (shown, meaning.get(value))]
-    if wrong and None not in used.values():
+    if wrong and len(used) > 1 and None not in used.values():  # one colour alone may agree by chance, as black does with many palettes' 0
         raise InputError(f"{path} is a palette picture whose value {wrong[0]} has the colour {tuple(colors[wrong[0]])}, which the class table gives to class "
-                         f"{used[wrong[0]]}; save it without a palette (RGB), or with the table's ids")
+                         f"{used[wrong[0]]}; if its values are the ids, save it as a grey picture, if its colours are right, as RGB")
 
 
 def read_mask(path: Path, meaning: dict[int, int] | None = None) -> np.ndarray:
@@ -412,10 +412,10 @@ class Folder(Source):
             pairs += self.match_folders(images, masks, split)
         for split in SPLITS:
             for images, masks in ((root / "images" / split, root / "masks" / split), (root / split / "images", root / split / "masks")):
-                if masks.is_dir() and not images.is_dir():
+                if masks.is_dir() and list_files(masks) and not images.is_dir():
                     self.problems.append(f"{masks} has masks for pictures that are not there; expected them in {images}")
         self.problems += [f"{path} is none of {', '.join(SPLITS)}; call it one of these, or take it out" for path in list_files(root)
-                          if path.name not in (*SPLITS, "images", "masks") and ((path / "images").is_dir() or (path / "masks").is_dir())]
+                          if path.name.lower() not in SPLITS and all(os.path.isdir(path / name) for name in ("images", "masks"))]
         loose = [path for name in ("images", "masks") if (root / name).is_dir() for path in list_files(root / name) if path.name not in SPLITS]
         self.problems += [f"{path} lies beside the folders of the splits; put it into one of them or take it out" for path in loose]
         return pairs
@@ -452,9 +452,7 @@ class Folder(Source):
         classes = sorted(set(values) - ignored)
         if len(classes) != 2:
             raise InputError(self.ask_for_table(values))
-        black_white = {COLOR: 0, color_key((255, 255, 255)): 1}  # for check_palette
-        return Table(["background", "object"], [(0, 0, 0), (255, 190, 0)],
-                     {**black_white, classes[0]: 0, classes[1]: 1, **dict.fromkeys(ignored, IGNORE)})
+        return Table(["background", "object"], [(0, 0, 0), (255, 190, 0)], {classes[0]: 0, classes[1]: 1, **dict.fromkeys(ignored, IGNORE)})
 
     def ask_for_table(self, values: Counter) -> str:
         found = f"the masks in {self.root} hold {len(values)} values: {describe_values(values)}"
@@ -621,6 +619,9 @@ def read_all(pairs: list[Pair], meaning: dict[int, int] | None, image_size: tupl
         except InputError as problem:
             problems.append(str(problem))
             return
+        except MemoryError:
+            problems.append(f"{pairs[row].image} or its mask is too big for this machine's memory; cut it into smaller ones")
+            return
         if keep_pictures:
             images[row], masks[row] = image, mask
 
@@ -715,7 +716,7 @@ def prepare(dataset: str, data_dir: str, image_size: tuple[int, int], cache: boo
 
     origin = fingerprint(str(source.root.resolve()), table and table.meaning)
     place = f"{source.root.name}-{image_size[0]}x{image_size[1]}-{'kept' if cache else 'checked'}-{origin}"
-    folder = CACHE / f"{place}-{fingerprint(FACTS, file_facts([path for pair in pairs for path in pair[:2]]))}"
+    folder = CACHE / f"{place}-{fingerprint('palettes checked', FACTS, file_facts([path for pair in pairs for path in pair[:2]]))}"
     if not is_whole(folder, len(pairs), cache):
         with writing(CACHE):
             problems += fill_cache(folder, place, pairs, table and table.meaning, image_size, cache)

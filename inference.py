@@ -188,23 +188,25 @@ class Job(NamedTuple):
     name: str  # of its files in output_dir
     key: str  # names the picture, the checkpoint and the settings, and stands in all its files
     pixels: int
+    size: tuple[int, ...]  # in the net
 
 
-def describe_job(path: Path, name: str, origin: str) -> Job:
-    key, pixels = "", 0
+def describe_job(path: Path, name: str, saved: dict, origin: str) -> Job:
+    key, pixels, size = "", 0, ()
     with suppress(Exception), Image.open(path) as picture:  # why one can't be opened is said when it is read
         facts = path.stat()
         key, pixels = fingerprint(origin, path.name, facts.st_size, facts.st_mtime_ns), picture.width * picture.height
-    return Job(path, name, key, pixels)
+        size = tuple(net_size((picture.height, picture.width), saved))
+    return Job(path, name, key, pixels, size)
 
 
 def group_jobs(jobs: list[Job]) -> list[list[Job]]:
-    """Batches in order, no larger than batch_size and memory allow."""
+    """Batches in order: pictures of one size for the net, no more of them than batch_size and memory allow."""
     groups: list[list[Job]] = []
     most = 1 if uncertainty_passes else batch_size  # in a batch the dropout of one picture would depend on its neighbours
     for job in jobs:
         last = groups[-1] if groups else []
-        if last and len(last) < most and sum(one.pixels for one in [*last, job]) <= AT_ONCE:
+        if last and len(last) < most and job.size == last[0].size and sum(one.pixels for one in [*last, job]) <= AT_ONCE:
             last.append(job)
         else:
             groups.append([job])
@@ -234,7 +236,7 @@ def color(model: nn.Module, pictures: list[tuple[Job, np.ndarray, np.ndarray]], 
     """Predictions for a batch; where memory is too short for all of it at once, one by one."""
     jobs, images, smalls = zip(*pictures)
     try:
-        if len({small.shape for small in smalls}) == 1:  # with tile=true they may differ
+        if len({small.shape for small in smalls}) == 1:  # a picture may be turned by its EXIF
             batch = np.stack(smalls) if len(smalls) > 1 else smalls[0][None]
             return list(zip(jobs, images, predict(model, [image.shape[:2] for image in images], batch, place)))
     except (RuntimeError, MemoryError) as problem:
@@ -281,10 +283,17 @@ def find_note(job: Job) -> Note | None:
 
 def check_outputs(jobs: list[Job]) -> None:
     """Refuse to write over what this script has not written, such as masks made by hand."""
-    foreign = [path for job in jobs for path in output_files(job) if utils.read_note(path, "key") == ""]
-    table = Path(output_dir, "predictions.csv")
-    if table.exists() and not table.read_bytes().startswith(b"file,"):
-        foreign.append(table)
+    foreign: list[Path] = []
+    for paths in map(output_files, jobs):
+        there = [path for path in paths if path.exists()]
+        keys = [utils.read_note(path, "key") for path in there]
+        if "" in keys or not any(keys):  # a torn one beside one of ours is ours
+            foreign += [path for path, key in zip(there, keys) if not key]
+    for name, head, end in (("predictions.csv", "file,", ",mean_confidence"), *[("uncertainty.csv", "class,", ",epistemic")] * (uncertainty_passes > 0)):
+        with suppress(OSError), open(Path(output_dir, name), encoding="utf-8", errors="replace") as file:
+            first = file.readline().rstrip("\n")
+            if not (first.startswith(head) and first.endswith(end)):
+                foreign.append(Path(output_dir, name))
     if foreign:
         raise InputError(f"{', '.join(map(str, foreign[:5]))}{' …' * (len(foreign) > 5)} would be written over and is not from inference.py; "
                          "move it away, or name another output_dir")
@@ -351,7 +360,7 @@ def main() -> int:
     for tensor in saved["weights"].values():
         weights.update(np.ascontiguousarray(tensor.numpy()))
     origin = fingerprint(weights.hexdigest(), saved["classes"], saved.get("scale"), tile, tta, uncertainty_passes, overlay, place.precision)
-    own = [describe_job(*item, origin) for item in list(name_outputs(files).items())[utils.rank()::utils.processes()]]
+    own = [describe_job(*item, saved, origin) for item in list(name_outputs(files).items())[utils.rank()::utils.processes()]]
     check_outputs(own)
     notes = {job.path: note for job in own if (note := find_note(job))}
     earlier = sum(utils.from_all(len(notes)))

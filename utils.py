@@ -201,7 +201,7 @@ class Place:
             if self.device.index is not None and self.device.type == "cuda":
                 torch.cuda.set_device(self.device)  # else memory would be taken on the first GPU too
             torch.zeros(1, device=self.device)
-        except (RuntimeError, AssertionError) as error:
+        except (RuntimeError, AssertionError, AttributeError) as error:  # the last where torch was built without CUDA
             raise InputError(f"device is {device!r}, which this machine doesn't offer ({str(error).splitlines()[0]}); auto takes what is there") from error
         self.precision = self.best_precision() if precision == "auto" else precision
         dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -667,8 +667,9 @@ def draw_learning(path: Path, folder: Path, size: tuple[int, int], count: int) -
     narrow = min(wide, 260)  # large pictures are shrunk, for all of it to be seen at once
     cells = resize_image(cells, (len(cells) * narrow // wide, narrow * len(captions)))
     key = sheets[-1][rows.stop:]
-    key = np.pad(key, ((0, 0), (0, max(0, cells.shape[1] - key.shape[1])), (0, 0)), constant_values=255)[:, :cells.shape[1]]
-    save_picture(path, np.concatenate([headed(captions, narrow), cells, key]))
+    parts = [headed(captions, narrow), cells, key]
+    width = max(part.shape[1] for part in parts)
+    save_picture(path, np.concatenate([np.pad(part, ((0, 0), (0, width - part.shape[1]), (0, 0)), constant_values=255) for part in parts]))
 
 
 def sample_sheet(samples: Sequence[tuple[torch.Tensor, torch.Tensor]], names: Sequence[str], colors: Sequence[Sequence[int]]) -> np.ndarray:

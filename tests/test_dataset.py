@@ -81,18 +81,27 @@ def test_row_4_palette_masks_give_their_ids(tmp_path):
     assert np.array_equal(read_ids(tmp_path / "voc.png", {0: 0, 1: 1, 2: 2, 255: IGNORE}), mask)
 
 
-@pytest.mark.parametrize("table", [True, False])
-def test_row_4_a_palette_whose_colours_contradict_its_ids_is_named(tmp_path, table):
-    folder = draw_squares(tmp_path / "own", 4, table=table)
-    colors = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]] if table else [[0, 0, 0], [255, 255, 255]], np.uint8)
+def test_row_4_a_palette_whose_colours_contradict_its_ids_is_named(tmp_path):
+    folder = draw_squares(tmp_path / "own", 4)
+    colors = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]], np.uint8)
     for i in range(4):
         with Image.open(folder / "masks" / f"p{i}.png") as mask:
-            ids = np.minimum(np.array(mask), len(colors) - 1)
-        picture = Image.fromarray(ids if i else len(colors) - 1 - ids)  # the first shows the same colours, but numbers them from the end
+            ids = np.array(mask)
+        picture = Image.fromarray(ids if i else 2 - ids)  # the first shows the same colours, but numbers them from the end
         picture.putpalette((colors if i else colors[::-1]).tobytes())
         picture.save(folder / "masks" / f"p{i}.png")
     with pytest.raises(InputError, match=r"1 thing.*\n.*p0.png is a palette picture whose value \d has the colour .*, which the class table gives to class"):
         prepare(str(folder), "", (16, 16))
+
+
+@pytest.mark.parametrize("palette", [[255, 255, 255, 0, 0, 0], [0, 0, 255, 9, 9, 9], [i // 3 for i in range(768)]])
+def test_row_4_a_palette_of_other_colours_leaves_its_ids(tmp_path, palette):
+    meaning = {0: 0, 1: 1, color_key((0, 0, 255)): 1, color_key((255, 255, 255)): 0, color_key((3, 3, 3)): 0}
+    for ids in ([[0, 1]], [[0, 0]], [[1, 1]]):
+        picture = Image.fromarray(np.array(ids, np.uint8))
+        picture.putpalette(palette)
+        picture.save(tmp_path / "mask.png")
+        assert read_ids(tmp_path / "mask.png", meaning).tolist() == ids
 
 
 def test_coloured_masks_are_looked_up_by_colour(tmp_path):
@@ -391,6 +400,8 @@ def test_folders_that_are_no_split_and_masks_without_pictures_are_named(tmp_path
         draw_squares(tmp_path / "own" / name, 4)
     (tmp_path / "own" / "valid" / "classes.csv").rename(tmp_path / "own" / "classes.csv")
     (tmp_path / "own" / "masks" / "val").mkdir(parents=True)
+    (tmp_path / "own" / "masks" / "val" / "a.png").write_bytes(b"")
+    (tmp_path / "own" / "unlabelled" / "images").mkdir(parents=True)
     with pytest.raises(InputError) as problem:
         prepare(str(tmp_path / "own"), "", (16, 16))
     said = str(problem.value)

@@ -94,7 +94,8 @@ def test_row_28_inputs_stay_and_nothing_shares_an_output(place, capsys):
 def test_row_28_files_that_inference_has_not_written_are_never_written_over(place, monkeypatch):
     save(place, "a.png")
     (place / "TestPredictions").mkdir()
-    for name in ("a.png", "a_overlay.png", "predictions.csv"):
+    monkeypatch.setattr(inference, "uncertainty_passes", 1)
+    for name in ("a.png", "a_overlay.png", "predictions.csv", "uncertainty.csv"):
         by_hand = place / "TestPredictions" / name
         by_hand.write_bytes((place / "TestImages" / "a.png").read_bytes())
         monkeypatch.setattr(inference, "overwrite", True)

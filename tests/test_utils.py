@@ -455,8 +455,9 @@ def test_learning_shows_the_prediction_of_each_step_beside_image_and_mask(tmp_pa
             assert np.array_equal(drawn[y:y + 128, column * 260 + 2:column * 260 + 258], picture)
     utils.draw_learning(tmp_path / "none.png", tmp_path / "nowhere", (128, 256), 2)
     large = [np.zeros((300, 640, 3), np.uint8)] * 3
-    utils.save_picture(tmp_path / "large" / "step_1.png", utils.sheet([large], ["a"], [(0, 0, 0)], ["image", "mask", "prediction"]))
+    utils.save_picture(tmp_path / "large" / "step_1.png", utils.sheet([large], ["a" * 9] * 20, [(9, 9, 9)] * 20, ["image", "mask", "prediction"]))
     utils.draw_learning(tmp_path / "large.png", tmp_path / "large", (300, 640), 1)
     with Image.open(tmp_path / "large.png") as drawn:
-        assert drawn.width == 3 * 260
+        assert drawn.width == 3 * 644  # the legend's, which has its patch of colour at the right end too
+        assert np.array(drawn)[-30:, 3 * 260:].min() < 50 and np.array(drawn)[30:120, 3 * 260:].min() == 255
     assert not (tmp_path / "none.png").exists()
