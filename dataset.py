@@ -115,7 +115,8 @@ def check_palette(path: Path, picture: Image.Image, meaning: dict[int, int]) -> 
 
 
 def read_mask(path: Path, meaning: dict[int, int] | None = None) -> np.ndarray:
-    """A mask's pixels as they lie on disk, int32 (H, W): ids of grey and palette files, COLOR | rgb of coloured ones."""
+    """A mask's pixels as they lie on disk, int32 (H, W): ids of grey and palette files, COLOR | rgb of coloured ones;
+    with meaning, a palette that contradicts it is an error."""
     with opened(path) as picture:
         if picture.mode == "P" and meaning:
             check_palette(path, picture, meaning)
@@ -404,16 +405,15 @@ class Folder(Source):
 
     def find_pairs(self) -> list[Pair]:
         root, pairs = self.root, []
-        layouts = [(split, *folders) for split in SPLITS for folders in ((root / "images" / split, root / "masks" / split),
-                                                                         (root / split / "images", root / split / "masks")) if folders[0].is_dir()]
+        places = [(split, *folders) for split in SPLITS for folders in ((root / "images" / split, root / "masks" / split),
+                                                                        (root / split / "images", root / split / "masks"))]
+        layouts = [place for place in places if place[1].is_dir()]
         if not layouts:
             return self.match_folders(root / "images", root / "masks")
         for split, images, masks in layouts:
             pairs += self.match_folders(images, masks, split)
-        for split in SPLITS:
-            for images, masks in ((root / "images" / split, root / "masks" / split), (root / split / "images", root / split / "masks")):
-                if masks.is_dir() and list_files(masks) and not images.is_dir():
-                    self.problems.append(f"{masks} has masks for pictures that are not there; expected them in {images}")
+        self.problems += [f"{masks} has masks for pictures that are not there; expected them in {images}"
+                          for _, images, masks in places if masks.is_dir() and list_files(masks) and not images.is_dir()]
         self.problems += [f"{path} is none of {', '.join(SPLITS)}; call it one of these, or take it out" for path in list_files(root)
                           if path.name.lower() not in SPLITS and all(os.path.isdir(path / name) for name in ("images", "masks"))]
         loose = [path for name in ("images", "masks") if (root / name).is_dir() for path in list_files(root / name) if path.name not in SPLITS]
@@ -716,6 +716,7 @@ def prepare(dataset: str, data_dir: str, image_size: tuple[int, int], cache: boo
 
     origin = fingerprint(str(source.root.resolve()), table and table.meaning)
     place = f"{source.root.name}-{image_size[0]}x{image_size[1]}-{'kept' if cache else 'checked'}-{origin}"
+    # What is checked stands in the name, so that files which were read before it was checked are read again.
     folder = CACHE / f"{place}-{fingerprint('palettes checked', FACTS, file_facts([path for pair in pairs for path in pair[:2]]))}"
     if not is_whole(folder, len(pairs), cache):
         with writing(CACHE):

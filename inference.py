@@ -3,7 +3,7 @@
 For each NAME.EXT there, InferenceOutput/TestPredictions gets NAME.png, a palette PNG of the picture's own size whose pixels are
 class ids and which shows the classes' colours; NAME_overlay.png, the picture under those colours with a legend; and a line in
 predictions.csv. The checkpoint says what net it is, its classes and its size: nothing is told twice. A picture that was coloured before by
-the same checkpoint with the same settings is left as it is, so that a run that was stopped does only what is missing.
+the same checkpoint with the same settings is left as it is, so that a run that was stopped does only what is missing. Files that this script has not made are never written over.
 
 With uncertainty_passes=N the net predicts N times with dropout alive (Gal and Ghahramani, 2016), and the mean counts. NAME_uncertainty.png
 shows, left, the total uncertainty, the entropy of the mean; and right the part of it that the passes disagree about (epistemic: the net

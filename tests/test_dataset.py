@@ -416,6 +416,10 @@ def test_too_little_memory_for_a_picture_is_not_taken_for_a_damaged_one(tmp_path
     monkeypatch.setattr(dataset.ImageOps, "exif_transpose", none_left)
     with pytest.raises(MemoryError):
         read_image(tmp_path / "a.png")
+    folder = draw_squares(tmp_path / "own", 4, table=True)
+    monkeypatch.setattr(dataset, "read_pair", none_left)
+    with pytest.raises(InputError, match="p0.png or its mask is too big for this machine's memory"):
+        prepare(str(folder), "", (16, 16))
 
 
 def test_a_folder_named_like_a_picture_is_named(tmp_path):
