@@ -239,63 +239,69 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 # ---- losses ----
+#
+# Each from the classes' log-probabilities (B, K, H, W) and masks (B, H, W) to one number for each picture, (B,). Pixels without a class add to
+# no sum and have no gradient.
 
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # from logits and masks to one number, or to one for each picture
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def cross_entropy(logits: torch.Tensor, masks: torch.Tensor, weights: torch.Tensor | None = None, gamma: float = 0.0) -> torch.Tensor:
-    """Each picture's mean over its pixels with a class, (B,); 0 for a picture that has none.
+def of_own_class(logs: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """The log-probability of the class that each pixel has, (B, H, W); 0 where it has none."""
+    has_class = masks != IGNORE
+    return logs.gather(1, masks.where(has_class, 0).unsqueeze(1)).squeeze(1).where(has_class, 0)
+
+
+def cross_entropy(logs: torch.Tensor, masks: torch.Tensor, weights: torch.Tensor | None = None, gamma: float = 0.0) -> torch.Tensor:
+    """Each picture's mean over its pixels with a class; 0 for a picture that has none.
 
     weights (K,) say how much a pixel of each class counts. With gamma it is the focal loss (Lin et al., 2017): a pixel counts by
     (1 - p)^gamma, where p is the probability of its class, so that the many easy ones do not drown the few hard ones.
     """
     valid = masks != IGNORE
     share = valid.float() if weights is None else weights[masks.where(valid, 0)] * valid  # (B, H, W)
-    per_pixel = F.cross_entropy(logits, masks, ignore_index=IGNORE, reduction="none")  # (B, H, W), 0 where ignored
+    per_pixel = -of_own_class(logs, masks)
     if gamma > 0:
         per_pixel = per_pixel * (1 - torch.exp(-per_pixel)).clamp(min=1e-8) ** gamma
     return (per_pixel * share).sum(dim=(1, 2)) / share.sum(dim=(1, 2)).clamp(min=1e-6)
 
 
-def probabilities_and_truth(logits: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both (B, K, N) over all N pixels of a picture, 0 where ignored, so that such pixels add to no sum and have no gradient."""
-    valid = (masks != IGNORE).unsqueeze(1)  # (B, 1, H, W)
-    truth = F.one_hot(masks.where(masks != IGNORE, 0), logits.shape[1]).movedim(-1, 1) * valid
-    return (logits.softmax(dim=1) * valid).flatten(2), truth.flatten(2).float()
-
-
-def mean_over_present(losses: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+def mean_over_present(losses: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
     """Losses (B, K) of each class to (B,): the classes that a picture has count alike, however few their pixels."""
-    present = truth.sum(dim=2) > 0
     return (losses * present).sum(dim=1) / present.sum(dim=1).clamp(min=1)
 
 
-def tversky(logits: torch.Tensor, masks: torch.Tensor, beta: float) -> torch.Tensor:
+def tversky(logs: torch.Tensor, masks: torch.Tensor, beta: float) -> torch.Tensor:
     """Each picture's 1 - hits / (hits + beta * missed + (1 - beta) * false alarms) on probabilities, which, unlike argmax, have a gradient."""
-    probs, truth = probabilities_and_truth(logits, masks)
-    hits = (probs * truth).sum(dim=2)  # (B, K)
-    whole = hits + beta * (truth.sum(dim=2) - hits) + (1 - beta) * (probs.sum(dim=2) - hits)
-    return mean_over_present(1 - hits / whole.clamp(min=1e-6), truth)
+    valid = (masks != IGNORE).float().flatten(1)  # (B, N) over all N pixels
+    classes = masks.where(masks != IGNORE, 0).flatten(1)
+    zeros = logs.new_zeros(logs.shape[:2])  # (B, K), as are the three sums
+    truth = zeros.scatter_add(1, classes, valid)
+    hits = zeros.scatter_add(1, classes, of_own_class(logs, masks).exp().flatten(1) * valid)
+    claimed = (logs.exp().flatten(2) @ valid.unsqueeze(2)).squeeze(2)
+    whole = hits + beta * (truth - hits) + (1 - beta) * (claimed - hits)
+    return mean_over_present(1 - hits / whole.clamp(min=1e-6), truth > 0)
 
 
-def dice(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    """Each picture's 1 - soft Dice, averaged over the classes present in it, (B,)."""
-    return tversky(logits, masks, beta=.5)
+def dice(logs: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """Each picture's 1 - soft Dice, averaged over the classes present in it."""
+    return tversky(logs, masks, beta=.5)
 
 
-def lovasz(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+def lovasz(logs: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     """Lovász-softmax (Berman et al., 2018): the IoU itself, made smooth between the values it has where every pixel is right or wrong.
 
     With a class's pixels sorted by their error, worst first, each error counts by what the IoU loses when that pixel joins the wrong ones.
     """
-    probs, truth = probabilities_and_truth(logits, masks)
-    errors, order = (truth - probs).abs().sort(dim=2, descending=True)  # ignored pixels have error 0: they come last and add nothing
+    valid = (masks != IGNORE).unsqueeze(1)
+    truth = (F.one_hot(masks.where(masks != IGNORE, 0), logs.shape[1]).movedim(-1, 1) * valid).flatten(2).float()  # (B, K, N)
+    errors, order = (truth - (logs.exp() * valid).flatten(2)).abs().sort(dim=2, descending=True)  # ignored pixels have error 0: they come last and add nothing
     hits = truth.gather(2, order)
     missed = hits.cumsum(dim=2)
     total = truth.sum(dim=2, keepdim=True)
     lost = 1 - (total - missed) / (total + (1 - hits).cumsum(dim=2)).clamp(min=1)  # 1 - IoU with the first n pixels wrong
     steps = torch.diff(lost, dim=2, prepend=torch.zeros_like(total))
-    return mean_over_present((errors * steps).sum(dim=2), truth)
+    return mean_over_present((errors * steps).sum(dim=2), truth.sum(dim=2) > 0)
 
 
 def make_loss(name: str, weights: torch.Tensor | None = None, gamma: float = 2.0, beta: float = .7) -> Loss:
@@ -310,7 +316,8 @@ def make_loss(name: str, weights: torch.Tensor | None = None, gamma: float = 2.0
         raise InputError(f"loss is {name!r}, of which {unknown[0]!r} is unknown; expected {', '.join(losses)} or a sum such as ce+dice")
 
     def loss(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-        return sum(losses[part](logits, masks) for part in parts).mean()
+        logs = logits.log_softmax(dim=1)
+        return sum(losses[part](logs, masks) for part in parts).mean()
     return loss
 
 
@@ -331,10 +338,11 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
     """
     x = matrix / (matrix.norm() + 1e-7)
     x = x if len(x) <= x.shape[1] else x.T
-    square, one = x @ x.T, torch.eye(len(x), device=x.device)
-    factor = one
+    square = x @ x.T
+    factor = torch.eye(len(x), device=x.device)
     for _ in range(5):
-        growth = 3.4445 * one - 4.775 * square + 2.0315 * square @ square
+        growth = torch.addmm(square, square, square, beta=-4.775, alpha=2.0315)
+        growth.diagonal().add_(3.4445)
         square, factor = growth @ square @ growth, growth @ factor
     x = factor @ x
     return x if x.shape == matrix.shape else x.T

@@ -33,18 +33,18 @@ def random_case(batch=2, classes=4, size=8, ignore=0.0, seed=0):
 def test_cross_entropy_agrees_with_torch_picture_by_picture():
     logits, masks = random_case(ignore=.3)
     for i in range(2):
-        assert torch.isclose(cross_entropy(logits, masks)[i], F.cross_entropy(logits[i:i + 1], masks[i:i + 1], ignore_index=IGNORE))
+        assert torch.isclose(cross_entropy(logits.log_softmax(1), masks)[i], F.cross_entropy(logits[i:i + 1], masks[i:i + 1], ignore_index=IGNORE))
 
 
 def test_dice_agrees_with_segmentation_models_pytorch():
     logits, masks = random_case(batch=1)
-    assert torch.isclose(dice(logits, masks)[0], DiceLoss("multiclass", smooth=0)(logits, masks), atol=1e-5)
+    assert torch.isclose(dice(logits.log_softmax(1), masks)[0], DiceLoss("multiclass", smooth=0)(logits, masks), atol=1e-5)
 
 
 def test_dice_worked_by_hand():
     """Two pixels, both of class 0, with probabilities 3/4 and 1/4: overlap 1, sums 1 + 2, Dice 2/3."""
     logits = torch.tensor([[[[3.0, 1.0]], [[1.0, 3.0]]]]).log()
-    assert torch.isclose(dice(logits, torch.zeros(1, 1, 2, dtype=torch.int64))[0], torch.tensor(1 / 3))
+    assert torch.isclose(dice(logits.log_softmax(1), torch.zeros(1, 1, 2, dtype=torch.int64))[0], torch.tensor(1 / 3))
 
 
 def test_weighted_cross_entropy_agrees_with_torch_picture_by_picture():
@@ -52,7 +52,7 @@ def test_weighted_cross_entropy_agrees_with_torch_picture_by_picture():
     weights = torch.tensor([.2, 3, 1, 0])
     for i in range(2):
         expected = F.cross_entropy(logits[i:i + 1], masks[i:i + 1], weights, ignore_index=IGNORE)
-        assert torch.isclose(cross_entropy(logits, masks, weights)[i], expected)
+        assert torch.isclose(cross_entropy(logits.log_softmax(1), masks, weights)[i], expected)
 
 
 def test_class_weights_make_classes_alike_at_1_and_pixels_alike_at_0():
@@ -78,21 +78,21 @@ def test_focal_loss_worked_by_hand():
 
 def test_tversky_agrees_with_segmentation_models_pytorch_and_is_dice_at_one_half():
     logits, masks = random_case(batch=1)
-    assert torch.isclose(tversky(logits, masks, .7)[0], TverskyLoss("multiclass", smooth=0, alpha=.3, beta=.7)(logits, masks), atol=1e-5)
-    assert torch.equal(tversky(logits, masks, .5), dice(logits, masks))
+    assert torch.isclose(tversky(logits.log_softmax(1), masks, .7)[0], TverskyLoss("multiclass", smooth=0, alpha=.3, beta=.7)(logits, masks), atol=1e-5)
+    assert torch.equal(tversky(logits.log_softmax(1), masks, .5), dice(logits.log_softmax(1), masks))
 
 
 def test_lovasz_agrees_with_segmentation_models_pytorch():
     logits, masks = random_case(ignore=.3)
     masks[0][masks[0] == 2] = 1  # the first picture lacks a class
     expected = LovaszLoss("multiclass", per_image=True, ignore_index=IGNORE)(logits, masks)
-    assert torch.isclose(lovasz(logits, masks).mean(), expected, atol=1e-6)
+    assert torch.isclose(lovasz(logits.log_softmax(1), masks).mean(), expected, atol=1e-6)
 
 
 def test_lovasz_is_1_less_the_iou_where_every_pixel_is_surely_right_or_wrong():
     masks, preds = torch.tensor([[[0, 0, 0, 1, 1]]]), torch.tensor([[[0, 0, 1, 1, 0]]])
     logits = 1000.0 * F.one_hot(preds, 2).movedim(-1, 1)
-    assert lovasz(logits, masks)[0].item() == pytest.approx(1 - (2 / 4 + 1 / 3) / 2)
+    assert lovasz(logits.log_softmax(1), masks)[0].item() == pytest.approx(1 - (2 / 4 + 1 / 3) / 2)
 
 
 def test_row_9_a_mask_is_not_its_own_logits_but_100_times_its_one_hot_is():
