@@ -1,5 +1,6 @@
 """Small data sets and a way to run train.py's main with constants of the test's own."""
 import csv
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -7,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # tests side by side (-n 2) get one thread each: more would wait for one another
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 with warnings.catch_warnings():  # what other packages warn of while they are imported is theirs
     warnings.simplefilter("ignore")
