@@ -240,19 +240,17 @@ def is_out_of_memory(error: Exception) -> bool:
 
 # ---- losses ----
 #
-# Each from the classes' log-probabilities (B, K, H, W) and masks (B, H, W) to one number for each picture, (B,). Pixels without a class add to
-# no sum and have no gradient.
-
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+# cross_entropy, tversky, dice and lovasz take log-probabilities (B, K, H, W) in float32, which make_loss finds once for all of them, and masks
+# (B, H, W), and give one number for each picture, (B,). Pixels without a class add to no sum and have no gradient.
 
 
-def of_own_class(logs: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+def of_own_class(log_probs: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     """The log-probability of the class that each pixel has, (B, H, W); 0 where it has none."""
-    has_class = masks != IGNORE
-    return logs.gather(1, masks.where(has_class, 0).unsqueeze(1)).squeeze(1).where(has_class, 0)
+    has_class = masks != IGNORE  # the others look up class 0, and are then set to 0
+    return log_probs.gather(1, masks.where(has_class, 0).unsqueeze(1)).squeeze(1).where(has_class, 0)
 
 
-def cross_entropy(logs: torch.Tensor, masks: torch.Tensor, weights: torch.Tensor | None = None, gamma: float = 0.0) -> torch.Tensor:
+def cross_entropy(log_probs: torch.Tensor, masks: torch.Tensor, weights: torch.Tensor | None = None, gamma: float = 0.0) -> torch.Tensor:
     """Each picture's mean over its pixels with a class; 0 for a picture that has none.
 
     weights (K,) say how much a pixel of each class counts. With gamma it is the focal loss (Lin et al., 2017): a pixel counts by
@@ -260,48 +258,52 @@ def cross_entropy(logs: torch.Tensor, masks: torch.Tensor, weights: torch.Tensor
     """
     valid = masks != IGNORE
     share = valid.float() if weights is None else weights[masks.where(valid, 0)] * valid  # (B, H, W)
-    per_pixel = -of_own_class(logs, masks)
+    per_pixel = -of_own_class(log_probs, masks)
     if gamma > 0:
         per_pixel = per_pixel * (1 - torch.exp(-per_pixel)).clamp(min=1e-8) ** gamma
     return (per_pixel * share).sum(dim=(1, 2)) / share.sum(dim=(1, 2)).clamp(min=1e-6)
 
 
 def mean_over_present(losses: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-    """Losses (B, K) of each class to (B,): the classes that a picture has count alike, however few their pixels."""
+    """Losses of each class and whether the picture has it, both (B, K), to (B,): the classes that a picture has count alike, however few their pixels."""
     return (losses * present).sum(dim=1) / present.sum(dim=1).clamp(min=1)
 
 
-def tversky(logs: torch.Tensor, masks: torch.Tensor, beta: float) -> torch.Tensor:
+def tversky(log_probs: torch.Tensor, masks: torch.Tensor, beta: float) -> torch.Tensor:
     """Each picture's 1 - hits / (hits + beta * missed + (1 - beta) * false alarms) on probabilities, which, unlike argmax, have a gradient."""
-    valid = (masks != IGNORE).float().flatten(1)  # (B, N) over all N pixels
-    classes = masks.where(masks != IGNORE, 0).flatten(1)
-    zeros = logs.new_zeros(logs.shape[:2])  # (B, K), as are the three sums
-    truth = zeros.scatter_add(1, classes, valid)
-    hits = zeros.scatter_add(1, classes, of_own_class(logs, masks).exp().flatten(1) * valid)
-    claimed = (logs.exp().flatten(2) @ valid.unsqueeze(2)).squeeze(2)
-    whole = hits + beta * (truth - hits) + (1 - beta) * (claimed - hits)
+    valid = (masks != IGNORE).to(log_probs.dtype)
+    classes = masks.where(masks != IGNORE, 0)
+    # Each pixel adds to its class, first row by row: a long sum in float32 loses small numbers.
+    rows = log_probs.new_zeros(len(masks), masks.shape[1], log_probs.shape[1])  # (B, H, K)
+    truth = rows.scatter_add(2, classes, valid).sum(dim=1)  # (B, K), as are the next three
+    hits = rows.scatter_add(2, classes, of_own_class(log_probs, masks).exp() * valid).sum(dim=1)
+    claimed = (log_probs.exp() * valid.unsqueeze(1)).sum(dim=(2, 3))  # all that is given to a class, rightly or not
+    whole = beta * truth + (1 - beta) * claimed  # truth is hits and missed, claimed is hits and false alarms
     return mean_over_present(1 - hits / whole.clamp(min=1e-6), truth > 0)
 
 
-def dice(logs: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+def dice(log_probs: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     """Each picture's 1 - soft Dice, averaged over the classes present in it."""
-    return tversky(logs, masks, beta=.5)
+    return tversky(log_probs, masks, beta=.5)
 
 
-def lovasz(logs: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+def lovasz(log_probs: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     """Lovász-softmax (Berman et al., 2018): the IoU itself, made smooth between the values it has where every pixel is right or wrong.
 
     With a class's pixels sorted by their error, worst first, each error counts by what the IoU loses when that pixel joins the wrong ones.
     """
     valid = (masks != IGNORE).unsqueeze(1)
-    truth = (F.one_hot(masks.where(masks != IGNORE, 0), logs.shape[1]).movedim(-1, 1) * valid).flatten(2).float()  # (B, K, N)
-    errors, order = (truth - (logs.exp() * valid).flatten(2)).abs().sort(dim=2, descending=True)  # ignored pixels have error 0: they come last and add nothing
+    truth = (F.one_hot(masks.where(masks != IGNORE, 0), log_probs.shape[1]).movedim(-1, 1) * valid).flatten(2).float()  # (B, K, N)
+    errors, order = (truth - (log_probs.exp() * valid).flatten(2)).abs().sort(dim=2, descending=True)  # ignored pixels have error 0: they come last and add nothing
     hits = truth.gather(2, order)
     missed = hits.cumsum(dim=2)
     total = truth.sum(dim=2, keepdim=True)
     lost = 1 - (total - missed) / (total + (1 - hits).cumsum(dim=2)).clamp(min=1)  # 1 - IoU with the first n pixels wrong
     steps = torch.diff(lost, dim=2, prepend=torch.zeros_like(total))
     return mean_over_present((errors * steps).sum(dim=2), truth.sum(dim=2) > 0)
+
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # from logits and masks to the mean over the batch's pictures
 
 
 def make_loss(name: str, weights: torch.Tensor | None = None, gamma: float = 2.0, beta: float = .7) -> Loss:
@@ -316,8 +318,8 @@ def make_loss(name: str, weights: torch.Tensor | None = None, gamma: float = 2.0
         raise InputError(f"loss is {name!r}, of which {unknown[0]!r} is unknown; expected {', '.join(losses)} or a sum such as ce+dice")
 
     def loss(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-        logs = logits.log_softmax(dim=1)
-        return sum(losses[part](logs, masks) for part in parts).mean()
+        log_probs = logits.log_softmax(dim=1)
+        return sum(losses[part](log_probs, masks) for part in parts).mean()
     return loss
 
 
@@ -341,8 +343,8 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
     square = x @ x.T
     factor = torch.eye(len(x), device=x.device)
     for _ in range(5):
-        growth = torch.addmm(square, square, square, beta=-4.775, alpha=2.0315)
-        growth.diagonal().add_(3.4445)
+        growth = torch.addmm(square, square, square, beta=-4.775, alpha=2.0315)  # 2.0315 square² - 4.775 square
+        growth.diagonal().add_(3.4445)  # + 3.4445 times the identity
         square, factor = growth @ square @ growth, growth @ factor
     x = factor @ x
     return x if x.shape == matrix.shape else x.T

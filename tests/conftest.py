@@ -5,12 +5,13 @@ import shutil
 import warnings
 from pathlib import Path
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # tests side by side (-n 2) get one thread each: more would wait for one another
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
+import torch
 from PIL import Image
-
-if "PYTEST_XDIST_WORKER" in os.environ:  # tests side by side (-n 2) get one thread each: more would wait for one another
-    os.environ["OMP_NUM_THREADS"] = "1"
 
 with warnings.catch_warnings():  # what other packages warn of while they are imported is theirs
     warnings.simplefilter("ignore")
@@ -47,6 +48,11 @@ def draw_squares(folder: Path, count: int, size: tuple[int, int] = (16, 16), tab
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(dataset, "CACHE", tmp_path / "cache")
+
+
+@pytest.fixture(autouse=True)
+def own_chance():
+    torch.manual_seed(0)  # whatever ran before
 
 
 @pytest.fixture

@@ -47,6 +47,12 @@ def test_dice_worked_by_hand():
     assert torch.isclose(dice(logits.log_softmax(1), torch.zeros(1, 1, 2, dtype=torch.int64))[0], torch.tensor(1 / 3))
 
 
+def test_dice_of_a_picture_of_two_million_pixels_is_as_exact_as_of_one():
+    logits = torch.tensor([.97, .03]).log().view(1, 2, 1, 1)
+    large, small = (dice(logits.expand(-1, -1, *size), torch.zeros(1, *size, dtype=torch.int64)).item() for size in ((1024, 2048), (1, 1)))
+    assert small == pytest.approx(1 - 2 * .97 / 1.97, abs=1e-6) and large == pytest.approx(small, abs=1e-4)
+
+
 def test_weighted_cross_entropy_agrees_with_torch_picture_by_picture():
     logits, masks = random_case(ignore=.3)
     weights = torch.tensor([.2, 3, 1, 0])
@@ -134,6 +140,10 @@ def test_row_11_what_lies_under_ignore_changes_nothing(name):
     rubbish = logits.clone()
     rubbish.movedim(1, -1)[masks == IGNORE] = torch.tensor([1e4, -1e4, 0, 5])
     assert torch.equal(make_loss(name)(logits, masks), make_loss(name)(rubbish, masks))
+    rubbish.requires_grad_()
+    make_loss(name)(rubbish, masks).backward()
+    gradient = rubbish.grad.movedim(1, -1)
+    assert not gradient[masks == IGNORE].any() and gradient[masks != IGNORE].any()
     first, second = ConfusionMatrix(4), ConfusionMatrix(4)
     first.update(logits.argmax(1), masks)
     second.update(rubbish.argmax(1), masks)
