@@ -1,4 +1,4 @@
-"""CamVid small enough for two CPU cores and 25 minutes: 384×256, squares of 2×2 pixels taken as one, and narrow levels.
+"""CamVid small enough for two CPU cores and about 25 minutes: 384×256, squares of 2×2 pixels taken as one, and narrow levels.
 
 Zoom shows things larger than whole pictures do. So the net learns on smaller pictures than it is judged on: things are then about as large
 in both, and a step takes three quarters of the time.
