@@ -332,6 +332,13 @@ def weigh_classes(pixels: torch.Tensor, power: float) -> torch.Tensor:
 
 # ---- the optimizer ----
 
+def growth_of(square: torch.Tensor) -> torch.Tensor:
+    """3.4445 - 4.775 square + 2.0315 square²."""
+    growth = torch.addmm(square, square, square, beta=-4.775, alpha=2.0315)
+    growth.diagonal().add_(3.4445)
+    return growth
+
+
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
     """A matrix with the same directions, all about equally strong: its singular values, from 0 to 1 at first, come to lie near 1.
 
@@ -341,11 +348,11 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
     x = matrix / (matrix.norm() + 1e-7)
     x = x if len(x) <= x.shape[1] else x.T
     square = x @ x.T
-    factor = torch.eye(len(x), device=x.device)
-    for _ in range(5):
-        growth = torch.addmm(square, square, square, beta=-4.775, alpha=2.0315)  # 2.0315 square² - 4.775 square
-        growth.diagonal().add_(3.4445)  # + 3.4445 times the identity
-        square, factor = growth @ square @ growth, growth @ factor
+    factor = growth = growth_of(square)
+    for _ in range(4):
+        square = growth @ square @ growth
+        growth = growth_of(square)
+        factor = growth @ factor
     x = factor @ x
     return x if x.shape == matrix.shape else x.T
 
