@@ -38,6 +38,14 @@ def test_a_recipe_says_where_it_comes_from_and_sets_constants_that_exist(recipe,
     assert len(runpy.run_path(str(recipe))["__doc__"]) > 150
 
 
+def test_camvid_small_takes_half_as_many_steps_where_the_chip_has_no_bf16(monkeypatch):
+    steps = {}
+    for precision in ("fp32", "bf16"):
+        monkeypatch.setattr(utils.Place, "best_precision", lambda self, precision=precision: precision)
+        steps[precision] = runpy.run_path(str(ROOT / "recipes" / "camvid_small.py"))["training_iterations"]
+    assert .4 < steps["fp32"] / steps["bf16"] < .6, steps
+
+
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_learns_a_tiny_data_set_by_heart_and_colours_its_pictures(recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
