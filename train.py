@@ -206,6 +206,8 @@ class Training:
 
     def __init__(self, data: Data, place: utils.Place):
         torch.manual_seed(seed)
+        if place.device.type == "cpu":
+            utils.keep_memory()
         torch.backends.cudnn.benchmark = True  # all batches trained on are of one size: GPUs may try out their ways of convolving once
         self.data, self.place = data, place
         self.arguments = model_arguments(len(data.table.names))

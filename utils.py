@@ -6,6 +6,7 @@ give the same gradient, however unevenly the ignored pixels lie.
 """
 import ast
 import csv
+import ctypes
 import difflib
 import io
 import math
@@ -231,6 +232,17 @@ class Place:
 
     def __str__(self) -> str:
         return f"{self.device} in {self.precision}"
+
+
+def keep_memory() -> None:
+    """Have glibc, the C library of most Linux systems, keep what was freed for what comes next.
+
+    It would give each large tensor's memory back and let the system make all its pages anew a moment later, a fifth of a step on CPUs.
+    """
+    with suppress(AttributeError, TypeError):  # other C libraries have no such thing
+        set_option = ctypes.CDLL(None).mallopt
+        set_option(-4, 0)  # M_MMAP_MAX: no tensor gets a mapping of its own, which would end with it
+        set_option(-1, -1)  # M_TRIM_THRESHOLD: the heap never shrinks
 
 
 def is_out_of_memory(error: Exception) -> bool:
