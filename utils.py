@@ -561,7 +561,7 @@ def load_checkpoint(path: Path) -> dict:
 # ---- pictures ----
 
 OVERLAY_SIDE = 4096  # longest side of an overlay: viewers choke on more
-CAPTION = 22  # height of a line of text over pictures
+CAPTION = 22  # height of a line of text over pictures, before it is enlarged
 
 
 def save_png(path: Path, picture: Image.Image, notes: dict[str, str]) -> None:
@@ -603,21 +603,27 @@ def color_mask(mask: np.ndarray, colors: Sequence[Sequence[int]]) -> np.ndarray:
     return full_palette(colors)[mask]
 
 
+def lettering(width: int) -> int:
+    """How many times larger the words on a sheet of that width are, so that they can be read where it is shown 900 pixels wide."""
+    return max(1, round(width / 900))
+
+
 def legend(names: Sequence[str], colors: Sequence[Sequence[int]], width: int) -> np.ndarray:
     """A strip uint8 (h, width, 3) with a patch of colour and a name for each class, in as many lines as it takes."""
-    font = ImageFont.load_default(size=12)
+    times = lettering(width)
+    font = ImageFont.load_default(size=12 * times)
     places, x, y = [], 6, 4
     for name in names:
-        needed = int(font.getlength(name)) + 30
+        needed = int(font.getlength(name)) + 30 * times
         if x > 6 and x + needed > width:
-            x, y = 6, y + 18
+            x, y = 6, y + 18 * times
         places.append((x, y))
         x += needed
-    strip = Image.new("RGB", (width, y + 20), "white")
+    strip = Image.new("RGB", (width, y + 20 * times), "white")
     draw = ImageDraw.Draw(strip)
     for (x, y), name, color in zip(places, names, colors):
-        draw.rectangle((x, y, x + 13, y + 12), fill=tuple(color), outline="black")
-        draw.text((x + 18, y - 1), name, fill="black", font=font)
+        draw.rectangle((x, y, x + 13 * times, y + 12 * times), fill=tuple(color), outline="black")
+        draw.text((x + 18 * times, y - 1), name, fill="black", font=font)
     return np.array(strip)
 
 
@@ -649,11 +655,12 @@ def legend_of(masks: torch.Tensor, names: Sequence[str], colors: Sequence[Sequen
 
 
 def headed(captions: Sequence[str], width: int) -> np.ndarray:
-    """A strip uint8 (CAPTION, W, 3) with a caption over each column of that width."""
-    strip = Image.new("RGB", (width * len(captions), CAPTION), "white")
+    """A strip uint8 (h, W, 3) with a caption over each column of that width."""
+    times = lettering(width * len(captions))
+    strip = Image.new("RGB", (width * len(captions), CAPTION * times), "white")
     draw = ImageDraw.Draw(strip)
     for i, caption in enumerate(captions):
-        draw.text((i * width + 4, 1), caption, fill="black", font=ImageFont.load_default(size=16))
+        draw.text((i * width + 4, 1), caption, fill="black", font=ImageFont.load_default(size=16 * times))
     return np.array(strip)
 
 
@@ -690,7 +697,8 @@ def draw_learning(path: Path, folder: Path, size: tuple[int, int], count: int) -
     if len({one.shape for one in sheets}) != 1:  # taken away, or drawn by an earlier version
         return
     high, wide = (side * enlargement(size[1]) + 4 for side in size)  # of a cell, as sheet made it
-    rows = slice(CAPTION, CAPTION + count * high)
+    top = CAPTION * lettering(3 * wide)
+    rows = slice(top, top + count * high)
     cells = np.concatenate([sheets[0][rows, :2 * wide], *(one[rows, 2 * wide:3 * wide] for one in sheets)], axis=1)
     captions = ["image", "mask", *(f"step {int(step.stem.removeprefix('step_'))}" for step in steps)]
     narrow = min(wide, 260)  # large pictures are shrunk, for all of it to be seen at once
@@ -735,7 +743,7 @@ def draw_curves(path: Path, history: Sequence[dict], rates: Sequence[float], bes
         axes.set(xlabel="step")
         axes.tick_params(labelbottom=True)
         axes.grid(alpha=.3)
-    kinds[0].legend()
+    figure.legend(*kinds[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     save_figure(path, figure)
 
 

@@ -456,6 +456,12 @@ def test_a_legend_of_34_names_stays_inside_its_width():
     assert utils.legend([f"class number {i}" for i in range(34)], [(i, i, i) for i in range(34)], 400).shape[1:] == (400, 3)
 
 
+def test_words_grow_with_the_sheet_and_can_be_read_where_it_is_shrunk():
+    for draw in (lambda width: utils.headed(["image"], width), lambda width: utils.legend(["road"], [(255, 255, 255)], width)):
+        rows = {width: (draw(width) < 128).any(axis=(1, 2)).sum() for width in (900, 2700)}
+        assert 2.7 < rows[2700] / rows[900] < 3.3, rows
+
+
 def test_plots_are_drawn(tmp_path):
     row = {"step": 1, "learning_rate": .1, **{f"{split}_{kind}": .5 for split in ("train", "val") for kind in ("loss", "pixel_accuracy", "mean_iou")}}
     utils.draw_curves(tmp_path / "curves.png", [row, {**row, "step": 2, "val_mean_iou": math.nan}], [.1, .2], 2)
@@ -476,7 +482,7 @@ def test_learning_shows_the_prediction_of_each_step_beside_image_and_mask(tmp_pa
     utils.draw_learning(tmp_path / "learning.png", tmp_path, (128, 256), 2)
     drawn = np.array(Image.open(tmp_path / "learning.png"))
     for row in range(2):
-        y = 22 + row * 132 + 2
+        y = 2 * utils.CAPTION + row * 132 + 2  # six columns are wide enough for words of twice the size
         shown = [cells[10][row][0], cells[10][row][1], *(cells[step][row][2] for step in (10, 40, 60, 90))]
         for column, picture in enumerate(shown):
             assert np.array_equal(drawn[y:y + 128, column * 260 + 2:column * 260 + 258], picture)
