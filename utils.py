@@ -792,5 +792,5 @@ def draw_confusion(path: Path, counts: torch.Tensor, names: Sequence[str], split
     for i, row in enumerate(shares.tolist()):
         for j, share in enumerate(row):
             if share >= .5:
-                axes.text(j, i, f"{share:.0f}", ha="center", va="center", fontsize=10, color="white" if share > 50 else "black")
+                axes.text(j, i, f"{share:.0f}", ha="center", va="center", fontsize=10, color="white" if share > 60 else "black")
     save_figure(path, figure)
