@@ -443,8 +443,15 @@ def publish(run: Path) -> None:
     utils.write_atomic(Path("unet_model.pth"), lambda file: file.write((run / "best.pth").read_bytes()))
 
 
-def judge(model: nn.Module, split: SegmentationDataset, place: utils.Place, name: str) -> tuple[utils.ConfusionMatrix, list[tuple[float, int]]]:
-    """The whole split, each picture's logits resized to its mask's own size, as published results are counted; and each picture's own mean IoU."""
+def weakest(iou: torch.Tensor, names: Sequence[str]) -> str:
+    """The two classes of lowest IoU, of those that are there."""
+    present = (~iou.isnan()).nonzero().flatten().tolist()
+    return ", ".join(f"{names[i]} {iou[i]:.2f}" for i in sorted(present, key=lambda i: iou[i].item())[:2])
+
+
+def judge(model: nn.Module, split: SegmentationDataset, place: utils.Place, name: str) -> tuple[utils.ConfusionMatrix, list[tuple[float, int, str]]]:
+    """The whole split, each picture's logits resized to its mask's own size, as published results are counted; and each picture's own mean IoU
+    and weakest classes."""
     own = range(utils.rank(), len(split), utils.processes())
     matrix, pictures, each = utils.ConfusionMatrix(model.num_classes, place.device), iter(own), []
     for logits, _ in tqdm(predictions(model, split, place), f"judging {name}", -(-len(own) // batch_size), leave=False, disable=utils.rank() > 0):
@@ -454,9 +461,10 @@ def judge(model: nn.Module, split: SegmentationDataset, place: utils.Place, name
             alone = utils.ConfusionMatrix(model.num_classes, place.device)
             alone.update(preds, mask)
             matrix.counts += alone.counts
-            each.append((alone.scores()["mean_iou"], i))
+            scores = alone.scores()
+            each.append((scores["mean_iou"], i, weakest(scores["iou"], split.data.table.names)))
     utils.add_up(matrix.counts)
-    return matrix, sorted(pair for part in utils.from_all(each) for pair in part if not math.isnan(pair[0]))
+    return matrix, sorted(one for part in utils.from_all(each) for one in part if not math.isnan(one[0]))
 
 
 def write_report(run: Path, training: Training) -> None:
@@ -470,9 +478,9 @@ def write_report(run: Path, training: Training) -> None:
     scores = {name: matrix.report(names) for name, (matrix, _) in judged.items()}
     matrix, ranked = judged[last]
     split, worst = training.splits[last], ranked[:4]
-    titles = [f"{training.data.pairs[split.rows[i]].image.name}: mean IoU {score:.2f}" for score, i in worst]
+    titles = [f"{training.data.pairs[split.rows[i]].image.name}: mean IoU {score:.2f}; weakest: {classes}" for score, i, classes in worst]
     if worst:
-        draw_predictions(run / "worst.png", training.judged, split, [i for _, i in worst], place, titles)
+        draw_predictions(run / "worst.png", training.judged, split, [i for _, i, _ in worst], place, titles)
     utils.draw_learning(run / "learning.png", run / "predictions", image_size, len(watched(training.splits["val"])))
     utils.draw_classes(run / "classes.png", scores[last]["classes"], last)
     utils.draw_learning_rate(run / "learning_rate.png", training.rates)

@@ -510,12 +510,15 @@ def test_the_worst_pictures_are_the_ones_with_the_lowest_scores(run_train, tmp_p
     saved = utils.load_checkpoint(tmp_path / "unet_model.pth")
     model = build_model(**saved["model"])
     model.load_state_dict(saved["weights"])
-    scores = {}
+    scores, worst = {}, {}
     for row in data.splits["test"]:
         image, mask = data.read(row)
         matrix = utils.ConfusionMatrix(3)
         with torch.no_grad():
             matrix.update(model.eval()(torch.from_numpy(image).permute(2, 0, 1)[None]).argmax(1)[0], torch.from_numpy(mask))
         scores[data.pairs[row].image.name] = matrix.scores()["mean_iou"]
+        worst[data.pairs[row].image.name] = sorted((iou, name) for iou, name in zip(matrix.scores()["iou"].tolist(), data.table.names) if not math.isnan(iou))[:2]
     assert [title.split(":")[0] for title in titles] == sorted(scores, key=scores.get)[:4] and len(scores) == 6
-    assert titles[0].endswith(f"mean IoU {min(scores.values()):.2f}")
+    lowest = min(scores, key=scores.get)
+    assert f"mean IoU {scores[lowest]:.2f}; weakest: " in titles[0]
+    assert all(f"{name} {iou:.2f}" in titles[0] for iou, name in worst[lowest])
