@@ -704,6 +704,8 @@ def draw_learning(path: Path, folder: Path, size: tuple[int, int], count: int) -
     narrow = min(wide, 260)  # large pictures are shrunk, for all of it to be seen at once
     cells = resize_image(cells, (len(cells) * narrow // wide, narrow * len(captions)))
     key = sheets[-1][rows.stop:]
+    larger = lettering(narrow * len(captions)) // lettering(3 * wide) or 1
+    key = resize_image(key, (len(key) * larger, key.shape[1] * larger))
     parts = [headed(captions, narrow), cells, key]
     width = max(part.shape[1] for part in parts)
     save_picture(path, np.concatenate([np.pad(part, ((0, 0), (0, width - part.shape[1]), (0, 0)), constant_values=255) for part in parts]))
