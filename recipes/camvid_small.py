@@ -1,6 +1,6 @@
 """CamVid within 25 minutes on two CPU cores: squares of 2×2 pixels taken as one, and narrow levels.
 
-Chips that compute in bf16 take the pictures at their full 480×360; others, which are about half as fast, at 384×256.
+Chips that compute in bf16 take the pictures at their full 480×360; others, which are slower, at 384×256 and for fewer steps.
 
 Zoom shows things larger than whole pictures do. So the net learns on smaller pictures than it is judged on: things are then about as large
 in both, and a step takes three quarters of the time.

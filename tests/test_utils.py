@@ -486,6 +486,7 @@ def test_learning_shows_the_prediction_of_each_step_beside_image_and_mask(tmp_pa
         shown = [cells[10][row][0], cells[10][row][1], *(cells[step][row][2] for step in (10, 40, 60, 90))]
         for column, picture in enumerate(shown):
             assert np.array_equal(drawn[y:y + 128, column * 260 + 2:column * 260 + 258], picture)
+    assert len(drawn) == 2 * (utils.CAPTION + 132 + len(utils.legend(["a"], [(0, 0, 0)], 780)))  # the legend's words too
     utils.draw_learning(tmp_path / "none.png", tmp_path / "nowhere", (128, 256), 2)
     large = [np.zeros((300, 640, 3), np.uint8)] * 3
     utils.save_picture(tmp_path / "large" / "step_1.png", utils.sheet([large], ["a" * 9] * 20, [(9, 9, 9)] * 20, ["image", "mask", "prediction"]))
