@@ -34,6 +34,7 @@ UNet++ (NestedUNet) has the same way down; its way up starts at every level, so 
 
     python model.py [recipes/NAME.py] [name=value …]     the stages with shapes, parameters and GFLOP
 """
+
 from collections.abc import Sequence
 from functools import partial
 
@@ -41,7 +42,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-RGB_MEAN = (123.7, 116.3, 103.5)  # of ImageNet's pictures, in 0..255: near enough for any photograph
+RGB_MEAN = (
+    123.7,
+    116.3,
+    103.5,
+)  # of ImageNet's pictures, in 0..255: near enough for any photograph
 RGB_STD = (58.4, 57.1, 57.4)
 ACTIVATIONS = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}
 
@@ -49,14 +54,26 @@ ACTIVATIONS = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}
 class DoubleConv(nn.Sequential):
     """Twice: 3×3 convolution, batch norm, activation, dropout. Padded, the size stays; else it shrinks by 4. The channels change."""
 
-    def __init__(self, in_channels: int, out_channels: int, dropout: float | Sequence[float] = 0.0, bias: bool = True,
-                 activation: str = "relu", padded: bool = True):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        dropout: float | Sequence[float] = 0.0,
+        bias: bool = True,
+        activation: str = "relu",
+        padded: bool = True,
+    ):
         layers: list[nn.Module] = []
         shares = (dropout, dropout) if isinstance(dropout, (int, float)) else dropout
         for channels, share in zip((in_channels, out_channels), shares, strict=True):
-            layers += [nn.Conv2d(channels, out_channels, kernel_size=3, padding=int(padded), bias=bias), nn.BatchNorm2d(out_channels),
-                       ACTIVATIONS[activation](inplace=True)]
-            if share > 0:  # before or after the activation is the same: both leave 0 at 0 and scale with what comes in
+            layers += [
+                nn.Conv2d(channels, out_channels, kernel_size=3, padding=int(padded), bias=bias),
+                nn.BatchNorm2d(out_channels),
+                ACTIVATIONS[activation](inplace=True),
+            ]
+            if (
+                share > 0
+            ):  # before or after the activation is the same: both leave 0 at 0 and scale with what comes in
                 layers.append(nn.Dropout(share))
         super().__init__(*layers)
 
@@ -65,7 +82,10 @@ def make_shrink(channels: int, down: str, activation: str) -> nn.Module:
     """Halves the sides: the largest of four pixels, or a convolution that learns what to keep."""
     if down == "pool":
         return nn.MaxPool2d(2)
-    return nn.Sequential(nn.Conv2d(channels, channels, kernel_size=3, stride=2, padding=1), ACTIVATIONS[activation](inplace=True))
+    return nn.Sequential(
+        nn.Conv2d(channels, channels, kernel_size=3, stride=2, padding=1),
+        ACTIVATIONS[activation](inplace=True),
+    )
 
 
 def make_grow(in_channels: int, out_channels: int, up: str) -> nn.Module:
@@ -73,14 +93,17 @@ def make_grow(in_channels: int, out_channels: int, up: str) -> nn.Module:
     if up == "transposed":
         return nn.ConvTranspose2d(in_channels, out_channels, kernel_size=2, stride=2)
     # A 1×1 convolution gives the same before or after pixels are repeated; before, it has a quarter of the work.
-    return nn.Sequential(nn.Conv2d(in_channels, out_channels, kernel_size=1), nn.Upsample(scale_factor=2, mode="nearest"))
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size=1),
+        nn.Upsample(scale_factor=2, mode="nearest"),
+    )
 
 
 def crop_to(skip: torch.Tensor, peer: torch.Tensor) -> torch.Tensor:
     """The middle of skip, as large as peer."""
     (height, width), (h, w) = skip.shape[-2:], peer.shape[-2:]
     top, left = (height - h) // 2, (width - w) // 2
-    return skip[..., top:top + h, left:left + w]
+    return skip[..., top : top + h, left : left + w]
 
 
 def pad(x: torch.Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> torch.Tensor:
@@ -94,41 +117,80 @@ def pad(x: torch.Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> tor
 class UNet(nn.Module):
     """One DoubleConv per entry of `features` on the way down, a bottleneck of twice the last, and the same way up again."""
 
-    def __init__(self, num_classes: int, in_channels: int = 3, features: Sequence[int] = (64, 128, 256, 512), dropout: float | Sequence[float] = 0.0,
-                 bias: bool = True, activation: str = "relu", padded: bool = True, down: str = "pool", up: str = "transposed",
-                 deep_supervision: bool = False, patch: int = 1):
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int = 3,
+        features: Sequence[int] = (64, 128, 256, 512),
+        dropout: float | Sequence[float] = 0.0,
+        bias: bool = True,
+        activation: str = "relu",
+        padded: bool = True,
+        down: str = "pool",
+        up: str = "transposed",
+        deep_supervision: bool = False,
+        patch: int = 1,
+    ):
         super().__init__()
-        for name, value, choices in (("activation", activation, ACTIVATIONS), ("down", down, ("pool", "conv")), ("up", up, ("transposed", "nearest"))):
+        for name, value, choices in (
+            ("activation", activation, ACTIVATIONS),
+            ("down", down, ("pool", "conv")),
+            ("up", up, ("transposed", "nearest")),
+        ):
             if value not in choices:
                 raise ValueError(f"{name} is {value!r}; expected {' or '.join(choices)}")
         if patch < 1 or patch > 1 and not padded:
             raise ValueError(f"patch is {patch}; expected 1 or more, and 1 where padded is False")
         if num_classes < 2:
-            raise ValueError(f"num_classes is {num_classes}; expected at least 2, the background being one of them")
-        self.num_classes, self.padded, self.deep_supervision, self.patch = num_classes, padded, deep_supervision, patch
-        mean, std = (RGB_MEAN, RGB_STD) if in_channels == 3 else ([127.5] * in_channels, [60.0] * in_channels)
+            raise ValueError(
+                f"num_classes is {num_classes}; expected at least 2, the background being one of them"
+            )
+        self.num_classes, self.padded, self.deep_supervision, self.patch = (
+            num_classes,
+            padded,
+            deep_supervision,
+            patch,
+        )
+        mean, std = (
+            (RGB_MEAN, RGB_STD)
+            if in_channels == 3
+            else ([127.5] * in_channels, [60.0] * in_channels)
+        )
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
-        block = partial(DoubleConv, dropout=dropout, bias=bias, activation=activation, padded=padded)
-        self.downs = nn.ModuleList(block(above, width) for above, width in zip([in_channels * patch ** 2, *features], features))
+        block = partial(
+            DoubleConv, dropout=dropout, bias=bias, activation=activation, padded=padded
+        )
+        self.downs = nn.ModuleList(
+            block(above, width)
+            for above, width in zip([in_channels * patch**2, *features], features)
+        )
         self.shrinks = nn.ModuleList(make_shrink(width, down, activation) for width in features)
         self.bottleneck = block(features[-1], 2 * features[-1])
         self.make_way_up([*features, 2 * features[-1]], block, up)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):  # the paper's section 3: a spread of √(2/N) keeps the signal's size through ReLU
+            if isinstance(
+                module, nn.Conv2d
+            ):  # the paper's section 3: a spread of √(2/N) keeps the signal's size through ReLU
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def make_way_up(self, widths: list[int], block, up: str) -> None:
         if self.deep_supervision:
-            raise ValueError("deep_supervision is True; only unet++ has more than one output to supervise")
-        steps = list(zip(widths[:0:-1], widths[-2::-1]))  # (channels below, channels of this level), from the bottom to the top
+            raise ValueError(
+                "deep_supervision is True; only unet++ has more than one output to supervise"
+            )
+        steps = list(
+            zip(widths[:0:-1], widths[-2::-1])
+        )  # (channels below, channels of this level), from the bottom to the top
         self.ups = nn.ModuleList(make_grow(below, width, up) for below, width in steps)
         self.joins = nn.ModuleList(block(2 * width, width) for _, width in steps)
         self.head = self.make_head(widths[0])
 
     def make_head(self, width: int) -> nn.Conv2d:
-        return nn.Conv2d(width, (1 if self.num_classes == 2 else self.num_classes) * self.patch ** 2, kernel_size=1)
+        return nn.Conv2d(
+            width, (1 if self.num_classes == 2 else self.num_classes) * self.patch**2, kernel_size=1
+        )
 
     def inner(self, x: torch.Tensor) -> torch.Tensor:
         """The U by itself: scaled pictures, folded (B, C · patch², H / patch, W / patch), of a size that can be halved level by level; padded, it gives that size back."""
@@ -151,7 +213,9 @@ class UNet(nn.Module):
         multiple = self.multiple()
         if self.padded:
             return 0, -size % multiple
-        lost = 6 * multiple - 4  # on either end: 2 pixels in every DoubleConv, each as large as its level's
+        lost = (
+            6 * multiple - 4
+        )  # on either end: 2 pixels in every DoubleConv, each as large as its level's
         return lost, lost + (4 - size) % multiple
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -159,7 +223,9 @@ class UNet(nn.Module):
         height, width = images.shape[-2:]
         x = (images.float() - self.mean) / self.std
         x = pad(x, self.margin(height), self.margin(width))
-        x = F.pixel_shuffle(self.inner(F.pixel_unshuffle(x, self.patch)), self.patch)  # a square's pixels to channels of one, and back
+        x = F.pixel_shuffle(
+            self.inner(F.pixel_unshuffle(x, self.patch)), self.patch
+        )  # a square's pixels to channels of one, and back
         logits = x[..., :height, :width].float()
         if self.num_classes == 2:
             logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
@@ -175,12 +241,20 @@ class NestedUNet(UNet):
 
     def make_way_up(self, widths: list[int], block, up: str) -> None:
         if not self.padded:
-            raise ValueError("padded is False; unet++ joins nodes that convolutions without padding would leave at different sizes")
+            raise ValueError(
+                "padded is False; unet++ joins nodes that convolutions without padding would leave at different sizes"
+            )
         self.levels = len(widths) - 1
         self.nodes = [(i, j) for j in range(1, self.levels + 1) for i in range(self.levels + 1 - j)]
-        self.ups = nn.ModuleDict({f"{i}_{j}": make_grow(widths[i + 1], widths[i], up) for i, j in self.nodes})
-        self.joins = nn.ModuleDict({f"{i}_{j}": block((j + 1) * widths[i], widths[i]) for i, j in self.nodes})
-        self.heads = nn.ModuleList(self.make_head(widths[0]) for _ in range(self.levels if self.deep_supervision else 1))
+        self.ups = nn.ModuleDict(
+            {f"{i}_{j}": make_grow(widths[i + 1], widths[i], up) for i, j in self.nodes}
+        )
+        self.joins = nn.ModuleDict(
+            {f"{i}_{j}": block((j + 1) * widths[i], widths[i]) for i, j in self.nodes}
+        )
+        self.heads = nn.ModuleList(
+            self.make_head(widths[0]) for _ in range(self.levels if self.deep_supervision else 1)
+        )
 
     def inner(self, x: torch.Tensor) -> torch.Tensor:
         rows = []  # rows[i][j] is X(i, j)
@@ -191,7 +265,7 @@ class NestedUNet(UNet):
         for i, j in self.nodes:
             up = self.ups[f"{i}_{j}"](rows[i + 1][j - 1])
             rows[i].append(self.joins[f"{i}_{j}"](torch.cat([*rows[i], up], dim=1)))
-        logits = [head(node) for head, node in zip(self.heads, rows[0][-len(self.heads):])]
+        logits = [head(node) for head, node in zip(self.heads, rows[0][-len(self.heads) :])]
         return torch.cat(logits) if self.training else torch.stack(logits).mean(0)
 
 
@@ -201,7 +275,9 @@ ARCHITECTURES = {"unet": UNet, "unet++": NestedUNet}
 def build_model(architecture: str, **arguments) -> nn.Module:
     """The net that a checkpoint or train.py's constants describe."""
     if architecture not in ARCHITECTURES:
-        raise ValueError(f"architecture is {architecture!r}; expected one of {', '.join(ARCHITECTURES)}")
+        raise ValueError(
+            f"architecture is {architecture!r}; expected one of {', '.join(ARCHITECTURES)}"
+        )
     return ARCHITECTURES[architecture](**arguments)
 
 
@@ -216,11 +292,19 @@ def print_stages(model: nn.Module, height: int, width: int) -> None:
     model = model.to("meta").eval()  # shapes without numbers: nothing is computed
     parts = {}
     for name, part in model.named_children():
-        inside = part.named_children() if isinstance(part, (nn.ModuleList, nn.ModuleDict)) else [("", part)]
-        parts |= {f"{name}.{key}".rstrip("."): child for key, child in inside if count_parameters(child)}
+        inside = (
+            part.named_children()
+            if isinstance(part, (nn.ModuleList, nn.ModuleDict))
+            else [("", part)]
+        )
+        parts |= {
+            f"{name}.{key}".rstrip("."): child for key, child in inside if count_parameters(child)
+        }
     shapes: dict[str, tuple] = {}
     for name, part in parts.items():
-        part.register_forward_hook(lambda _, __, out, name=name: shapes.update({name: tuple(out.shape[1:])}))
+        part.register_forward_hook(
+            lambda _, __, out, name=name: shapes.update({name: tuple(out.shape[1:])})
+        )
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.empty(1, model.mean.shape[1], height, width, dtype=torch.uint8, device="meta"))
     work = {name: sum(count.values()) / 1e9 for name, count in counter.get_flop_counts().items()}
@@ -228,8 +312,12 @@ def print_stages(model: nn.Module, height: int, width: int) -> None:
     print(f"{'stage':<12} {'channels × height × width':>26} {'parameters':>12} {'GFLOP':>8}")
     for name, shape in shapes.items():  # in the order of the forward pass
         flop = work[f"{type(model).__name__}.{name}"]
-        print(f"{name:<12} {' × '.join(map(str, shape)):>26} {count_parameters(parts[name]):>12,} {flop:>8.2f}")
-    print(f"{'all':<12} {f'{height} × {width} picture':>26} {count_parameters(model):>12,} {counter.get_total_flops() / 1e9:>8.2f}")
+        print(
+            f"{name:<12} {' × '.join(map(str, shape)):>26} {count_parameters(parts[name]):>12,} {flop:>8.2f}"
+        )
+    print(
+        f"{'all':<12} {f'{height} × {width} picture':>26} {count_parameters(model):>12,} {counter.get_total_flops() / 1e9:>8.2f}"
+    )
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ weight_decay and augment_strength are what camvid_small.py gained by.
 Data, as the SegNet tutorial's repository gives it out: its CamVid/ folder (train, trainannot, val, …) goes into
 Dataset/CamVid, or name it: python train.py recipes/camvid.py data_dir=PATH
 """
+
 dataset = "camvid"
 image_size = (360, 480)
 training_scale = 0.83  # 400×296

@@ -8,6 +8,7 @@ in both, and a step takes three quarters of the time.
 The data and its place are those of recipes/camvid.py. Rare classes count more (class_weights): without that poles, signs and
 bicyclists, which have few pixels, are met much later.
 """
+
 from utils import Place as _Place
 
 _is_fast = _Place("auto", "auto").precision != "fp32"

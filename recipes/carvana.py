@@ -12,6 +12,7 @@ batches; odd sizes are padded, not resized at the skips; pictures are scaled by 
 Lay the owners' train/ and train_masks/ into Dataset/carvana, or name their folder: python train.py recipes/carvana.py
 data_dir=PATH
 """
+
 dataset = "carvana"
 image_size = (160, 240)
 num_workers = 2

@@ -11,6 +11,7 @@ every step uses exactly its own micro-batches. The size, rate and steps are ours
 
 Mixed precision and fp32 side by side: add precision=fp32. Data: as for recipes/carvana.py.
 """
+
 dataset = "carvana"
 image_size = (160, 240)
 num_workers = 2

@@ -9,6 +9,7 @@ counted over validation alone with every class that is there (the reported 0.61 
 
 Lay leftImg8bit/ and gtFine/ into Dataset/cityscapes24, or name their folder: python train.py recipes/cityscapes.py data_dir=PATH
 """
+
 dataset = "cityscapes24"
 image_size = (256, 512)
 

@@ -10,6 +10,7 @@ early stopping watch validation. The size, rate and steps are ours, as the autho
 
 Lay images/ and labels/ into Dataset/gta5, or name their folder: python train.py recipes/gta5.py data_dir=PATH
 """
+
 dataset = "gta5"
 image_size = (264, 480)
 

@@ -12,6 +12,7 @@ outputs; training scores are taken with dropout at rest, as validation scores ar
 Lay leftImg8bit/ and gtFine/ (labelIds) into Dataset/cityscapes, or name their folder: python train.py recipes/unetpp.py data_dir=PATH
 Then python inference.py uncertainty_passes=20 draws what the net is unsure of.
 """
+
 dataset = "cityscapes34"
 image_size = (128, 256)
 

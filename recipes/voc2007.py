@@ -13,6 +13,7 @@ gives none.
 Where Dataset/voc2007 (or data_dir) holds no VOCdevkit/VOC2007, torchvision downloads it: python train.py
 recipes/voc2007.py
 """
+
 dataset = "voc2007"
 image_size = (192, 256)
 

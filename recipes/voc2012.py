@@ -12,6 +12,7 @@ focal loss is helped by class weights. The size, rate and steps are ours, as the
 Where Dataset/voc2012 (or data_dir) holds no VOCdevkit/VOC2012, torchvision downloads it: python train.py
 recipes/voc2012.py
 """
+
 dataset = "voc2012"
 image_size = (192, 256)
 

@@ -6,6 +6,7 @@ The settings' speeds are measured first, in steps of each in turn; then each get
 goes to TrainingOutput/compare-<comparison>.csv, so that a comparison that was stopped goes on where it was. At the end, or where all
 runs are there already, it prints the table for README.md: means over the seeds and their standard deviation.
 """
+
 import csv
 import json
 import statistics
@@ -26,38 +27,99 @@ data_dir = "Dataset"  # as in train.py
 rounds = 60  # a setting's speed is measured in so many steps
 
 SHORT = ["weight_decay=0.01"]  # the default's 0.1 is for longer runs
-SMALL = [str(ROOT / "recipes" / "camvid_small.py"), "image_size=96,128", "features=16,32,64", *SHORT]
+SMALL = [
+    str(ROOT / "recipes" / "camvid_small.py"),
+    "image_size=96,128",
+    "features=16,32,64",
+    *SHORT,
+]
 # What the default run (but for cosine, which it hasn't) and camvid_small.py are made of, each left out or put in.
-INGREDIENTS = {"all of it": [], "AdamW for Muon": ["optimizer=adamw"], "no augmentation": ["augment="], "no zoom": ["augment=flip+color+grey"],
-               "no flip": ["augment=zoom+color+grey"], "no colour": ["augment=zoom+flip"], "no Dice": ["loss=ce"],
-               "no weight decay": ["weight_decay=0"], "square root for cosine": ["lr_schedule=sqrt"], "with averaged weights": ["ema_decay=0.98"]}
+INGREDIENTS = {
+    "all of it": [],
+    "AdamW for Muon": ["optimizer=adamw"],
+    "no augmentation": ["augment="],
+    "no zoom": ["augment=flip+color+grey"],
+    "no flip": ["augment=zoom+color+grey"],
+    "no colour": ["augment=zoom+flip"],
+    "no Dice": ["loss=ce"],
+    "no weight decay": ["weight_decay=0"],
+    "square root for cosine": ["lr_schedule=sqrt"],
+    "with averaged weights": ["ema_decay=0.98"],
+}
 # Each setting: train.py's arguments.
 COMPARISONS = {
-    "losses": {name: [*SHORT, *change] for name, change in {
-        "ce": ["loss=ce"], "ce, class_weights 0.5": ["loss=ce", "class_weights=0.5"], "focal": ["loss=focal"], "dice": ["loss=dice"],
-        "ce+dice": ["loss=ce+dice"], "lovasz": ["loss=lovasz"]}.items()},
-    "ingredients": {name: ["image_size=48,80", *SHORT, *change] for name, change in {
-        **INGREDIENTS, "zoom and colour twice as strong": ["augment_strength=2"], "with class weights": ["class_weights=0.5"], "with squares, twice the size": ["image_size=96,160", "patch=2"],
-        "judged at a larger size": ["image_size=56,96", "training_scale=0.83"]}.items()},
-    "ingredients_camvid": {name: [*SMALL, *change] for name, change in {
-        **INGREDIENTS, "zoom and colour half as strong": ["augment_strength=1"], "no class weights": ["class_weights=0"], "trained at the size that is judged": ["training_scale=1"],
-        "no squares, half the size": ["image_size=48,64", "patch=1"]}.items()},
-    "unetpp": {"UNet": SHORT, "UNet++": [*SHORT, "architecture=unet++", "features=15,30,60"],
-               "UNet++, as many steps": [*SHORT, "architecture=unet++", "features=15,30,60"]},
-    "unetpp_camvid": {"UNet": SMALL, "UNet++": [*SMALL, "architecture=unet++", "features=15,30,60"],
-                      "UNet++, as many steps": [*SMALL, "architecture=unet++", "features=15,30,60"]},
+    "losses": {
+        name: [*SHORT, *change]
+        for name, change in {
+            "ce": ["loss=ce"],
+            "ce, class_weights 0.5": ["loss=ce", "class_weights=0.5"],
+            "focal": ["loss=focal"],
+            "dice": ["loss=dice"],
+            "ce+dice": ["loss=ce+dice"],
+            "lovasz": ["loss=lovasz"],
+        }.items()
+    },
+    "ingredients": {
+        name: ["image_size=48,80", *SHORT, *change]
+        for name, change in {
+            **INGREDIENTS,
+            "zoom and colour twice as strong": ["augment_strength=2"],
+            "with class weights": ["class_weights=0.5"],
+            "with squares, twice the size": ["image_size=96,160", "patch=2"],
+            "judged at a larger size": ["image_size=56,96", "training_scale=0.83"],
+        }.items()
+    },
+    "ingredients_camvid": {
+        name: [*SMALL, *change]
+        for name, change in {
+            **INGREDIENTS,
+            "zoom and colour half as strong": ["augment_strength=1"],
+            "no class weights": ["class_weights=0"],
+            "trained at the size that is judged": ["training_scale=1"],
+            "no squares, half the size": ["image_size=48,64", "patch=1"],
+        }.items()
+    },
+    "unetpp": {
+        "UNet": SHORT,
+        "UNet++": [*SHORT, "architecture=unet++", "features=15,30,60"],
+        "UNet++, as many steps": [*SHORT, "architecture=unet++", "features=15,30,60"],
+    },
+    "unetpp_camvid": {
+        "UNet": SMALL,
+        "UNet++": [*SMALL, "architecture=unet++", "features=15,30,60"],
+        "UNet++, as many steps": [*SMALL, "architecture=unet++", "features=15,30,60"],
+    },
 }
-STEPS_OF = {"UNet++, as many steps": "UNet"}  # a setting that takes another's steps, however long they take
+STEPS_OF = {
+    "UNet++, as many steps": "UNet"
+}  # a setting that takes another's steps, however long they take
 
 
 def train(arguments: list[str], steps: int, seed: int) -> dict:
     """A run's report.json. It lies in a folder of its own, so that nobody's unet_model.pth is replaced."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = {"training_iterations": steps, "eval_interval": steps, "save_model_interval": steps, "lr_schedule": "cosine",
-                    "decay_factor": steps / constants_of(arguments)["base_lr"] ** 2, "seed": seed, "data_dir": (ROOT / data_dir).resolve(), "run_dir": "run"}
-        settings |= dict(argument.split("=", 1) for argument in arguments if argument.startswith("lr_schedule="))
-        command = [sys.executable, ROOT / "train.py", *arguments, *(f"{name}={value}" for name, value in settings.items())]
-        done = subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        settings = {
+            "training_iterations": steps,
+            "eval_interval": steps,
+            "save_model_interval": steps,
+            "lr_schedule": "cosine",
+            "decay_factor": steps / constants_of(arguments)["base_lr"] ** 2,
+            "seed": seed,
+            "data_dir": (ROOT / data_dir).resolve(),
+            "run_dir": "run",
+        }
+        settings |= dict(
+            argument.split("=", 1) for argument in arguments if argument.startswith("lr_schedule=")
+        )
+        command = [
+            sys.executable,
+            ROOT / "train.py",
+            *arguments,
+            *(f"{name}={value}" for name, value in settings.items()),
+        ]
+        done = subprocess.run(
+            command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
         if done.returncode:
             raise InputError(f"{' '.join(map(str, command))} failed: {done.stderr[-2000:]}")
         return json.loads(Path(folder, "run", "report.json").read_text())
@@ -84,7 +146,11 @@ def seconds_per_step(settings: dict[str, list[str]]) -> dict[str, float]:
             vars(train).update(constants)
             data = prepare(train.dataset, train.data_dir, train.image_size, train.cache, train.seed)
             training = train.Training(data, utils.Place(train.device, train.precision))
-            ready[name] = constants, training, training_batches(training.stream, train.batch_size, 0, 0)
+            ready[name] = (
+                constants,
+                training,
+                training_batches(training.stream, train.batch_size, 0, 0),
+            )
         times: dict[str, list[float]] = {name: [] for name in settings}
         for _ in range(rounds + 1):
             for name, (constants, training, batches) in ready.items():
@@ -92,7 +158,9 @@ def seconds_per_step(settings: dict[str, list[str]]) -> dict[str, float]:
                 began = training.training_seconds
                 training.take_step(batches)
                 times[name].append(training.training_seconds - began)
-        return {name: statistics.median(taken[1:]) for name, taken in times.items()}  # the first round was to get going
+        return {
+            name: statistics.median(taken[1:]) for name, taken in times.items()
+        }  # the first round was to get going
     finally:
         vars(train).update(before)
 
@@ -123,17 +191,47 @@ def format_table(rows: list[dict]) -> str:
 
     Seeds differ, on Streets in their split too, so that settings are best told apart seed by seed: "more" is what one has above the first setting at the same seed.
     """
-    fixed = ("setting", "arguments", "seed", "budget", "seconds_per_step", "steps", "seconds", "parameters", "judged_on")
-    first = {row["seed"]: float(row["mean IoU"]) for row in rows if row["setting"] == rows[0]["setting"]}
+    fixed = (
+        "setting",
+        "arguments",
+        "seed",
+        "budget",
+        "seconds_per_step",
+        "steps",
+        "seconds",
+        "parameters",
+        "judged_on",
+    )
+    first = {
+        row["seed"]: float(row["mean IoU"]) for row in rows if row["setting"] == rows[0]["setting"]
+    }
     for row in rows:
         row["more"] = float(row["mean IoU"]) - first[row["seed"]]
-    scores = ["mean IoU", "more", *(name for name in rows[0] if name not in (*fixed, "mean IoU", "more"))]
-    lines = [f"| {rows[0]['judged_on']} split | parameters | steps | seconds | " + " | ".join(scores) + " |", "| --- " * (4 + len(scores)) + "|"]
+    scores = [
+        "mean IoU",
+        "more",
+        *(name for name in rows[0] if name not in (*fixed, "mean IoU", "more")),
+    ]
+    lines = [
+        f"| {rows[0]['judged_on']} split | parameters | steps | seconds | "
+        + " | ".join(scores)
+        + " |",
+        "| --- " * (4 + len(scores)) + "|",
+    ]
     for setting in dict.fromkeys(row["setting"] for row in rows):
         runs = [row for row in rows if row["setting"] == setting]
-        cells = [setting, f"{int(runs[0]['parameters']):,}", *(f"{statistics.mean(float(run[name]) for run in runs):,.0f}" for name in ("steps", "seconds"))]
+        cells = [
+            setting,
+            f"{int(runs[0]['parameters']):,}",
+            *(
+                f"{statistics.mean(float(run[name]) for run in runs):,.0f}"
+                for name in ("steps", "seconds")
+            ),
+        ]
         for name in scores:
-            values = [float(run[name]) for run in runs if run[name] not in ("", "None")]  # a class that no mask of the split has is in no mean
+            values = [
+                float(run[name]) for run in runs if run[name] not in ("", "None")
+            ]  # a class that no mask of the split has is in no mean
             cells.append(mean_and_spread(values, "+" * (name == "more")))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -145,11 +243,21 @@ def main() -> None:
     path = ROOT / "TrainingOutput" / f"compare-{comparison}.csv"
     path.parent.mkdir(exist_ok=True)
     settings = COMPARISONS[comparison]
-    rows = [row for row in read_rows(path) if float(row["budget"]) == budget and int(row["seed"]) < seeds
-            and row["setting"] in settings and row["arguments"] == " ".join(settings[row["setting"]])]
+    rows = [
+        row
+        for row in read_rows(path)
+        if float(row["budget"]) == budget
+        and int(row["seed"]) < seeds
+        and row["setting"] in settings
+        and row["arguments"] == " ".join(settings[row["setting"]])
+    ]
     paces = {row["setting"]: float(row["seconds_per_step"]) for row in rows}
-    paces |= seconds_per_step({name: arguments for name, arguments in settings.items() if name not in (*paces, *STEPS_OF)})
-    for seed in range(seeds):  # seed by seed, so that a comparison stopped early has as many runs of each setting
+    paces |= seconds_per_step(
+        {name: arguments for name, arguments in settings.items() if name not in (*paces, *STEPS_OF)}
+    )
+    for seed in range(
+        seeds
+    ):  # seed by seed, so that a comparison stopped early has as many runs of each setting
         for setting, arguments in settings.items():
             if any(row["setting"] == setting and int(row["seed"]) == seed for row in rows):
                 continue
@@ -158,12 +266,24 @@ def main() -> None:
             print(f"{setting}, seed {seed}: {steps} steps", flush=True)
             report = train(arguments, steps, seed)
             judged = report[report["judged_on"]]
-            row = {"setting": setting, "arguments": " ".join(arguments), "seed": seed, "budget": budget, "seconds_per_step": pace, "steps": steps,
-                   "seconds": report["seconds"], "parameters": report["parameters"], "judged_on": report["judged_on"],
-                   "mean IoU": judged["mean_iou"], **{entry["name"]: entry["iou"] for entry in judged["classes"]}}
+            row = {
+                "setting": setting,
+                "arguments": " ".join(arguments),
+                "seed": seed,
+                "budget": budget,
+                "seconds_per_step": pace,
+                "steps": steps,
+                "seconds": report["seconds"],
+                "parameters": report["parameters"],
+                "judged_on": report["judged_on"],
+                "mean IoU": judged["mean_iou"],
+                **{entry["name"]: entry["iou"] for entry in judged["classes"]},
+            }
             append_row(path, row)
             rows.append({name: str(value) for name, value in row.items()})
-            print(f"  mean IoU {judged['mean_iou']:.3f} after {report['seconds']:.0f} s", flush=True)
+            print(
+                f"  mean IoU {judged['mean_iou']:.3f} after {report['seconds']:.0f} s", flush=True
+            )
     print(format_table(rows))
 
 

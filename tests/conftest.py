@@ -1,11 +1,14 @@
 """Small data sets and a way to run train.py's main with constants of the test's own."""
+
 import csv
 import os
 import shutil
 import warnings
 from pathlib import Path
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # tests side by side (-n 2) get one thread each: more would wait for one another
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # tests side by side (-n 2) get one thread each: more would wait for one another
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
@@ -23,11 +26,26 @@ import train
 import utils
 
 ROOT = Path(__file__).resolve().parent.parent
-TINY = dict(data_dir="Dataset", image_size=(16, 16), features=(4, 8), batch_size=2, training_iterations=4, warmup_steps=1, eval_interval=2,
-            eval_iterations=0, save_model_interval=2, device="cpu", precision="fp32", num_workers=0, cache=True)
+TINY = dict(
+    data_dir="Dataset",
+    image_size=(16, 16),
+    features=(4, 8),
+    batch_size=2,
+    training_iterations=4,
+    warmup_steps=1,
+    eval_interval=2,
+    eval_iterations=0,
+    save_model_interval=2,
+    device="cpu",
+    precision="fp32",
+    num_workers=0,
+    cache=True,
+)
 
 
-def draw_squares(folder: Path, count: int, size: tuple[int, int] = (16, 16), table: bool = True, seed: int = 0) -> Path:
+def draw_squares(
+    folder: Path, count: int, size: tuple[int, int] = (16, 16), table: bool = True, seed: int = 0
+) -> Path:
     """Pictures of a red and a blue square on grey, with masks of the classes 0, 1, 2."""
     rng = np.random.default_rng(seed)
     for name in ("images", "masks"):
@@ -36,12 +54,19 @@ def draw_squares(folder: Path, count: int, size: tuple[int, int] = (16, 16), tab
         image, mask = rng.integers(90, 140, (*size, 3)).astype(np.uint8), np.zeros(size, np.uint8)
         for label, color in ((1, (220, 30, 30)), (2, (30, 30, 220))):
             y, x = rng.integers(0, size[0] - 6), rng.integers(0, size[1] - 6)
-            image[y:y + 6, x:x + 6], mask[y:y + 6, x:x + 6] = color, label
+            image[y : y + 6, x : x + 6], mask[y : y + 6, x : x + 6] = color, label
         Image.fromarray(image).save(folder / "images" / f"p{i}.png")
         Image.fromarray(mask).save(folder / "masks" / f"p{i}.png")
     if table:
         with open(folder / "classes.csv", "w", newline="") as file:
-            csv.writer(file).writerows([["id", "name", "red", "green", "blue"], [0, "ground", 0, 0, 0], [1, "red", 255, 0, 0], [2, "blue", 0, 0, 255]])
+            csv.writer(file).writerows(
+                [
+                    ["id", "name", "red", "green", "blue"],
+                    [0, "ground", 0, 0, 0],
+                    [1, "red", 255, 0, 0],
+                    [2, "blue", 0, 0, 255],
+                ]
+            )
     return folder
 
 
@@ -63,7 +88,9 @@ def project(tmp_path):
     for path in ROOT.glob("*.py"):
         shutil.copy(path, copy)
     text = (ROOT / "Dataset" / "make_streets.py").read_text(encoding="utf-8")
-    text = text.replace("PICTURES = 500", "PICTURES = 8").replace("SIZE = (144, 232)", "SIZE = (36, 58)")
+    text = text.replace("PICTURES = 500", "PICTURES = 8").replace(
+        "SIZE = (144, 232)", "SIZE = (36, 58)"
+    )
     (copy / "Dataset" / "make_streets.py").write_text(text, encoding="utf-8")
     return copy
 
@@ -71,11 +98,15 @@ def project(tmp_path):
 @pytest.fixture
 def make_training(tmp_path, monkeypatch):
     """A train.Training with these constants, on squares, that has not taken a step."""
+
     def make(**constants) -> train.Training:
         data_set = draw_squares(tmp_path / "squares", 6)
         for name, value in {**TINY, **constants, "dataset": str(data_set)}.items():
             monkeypatch.setattr(train, name, value)
-        return train.Training(dataset.prepare(str(data_set), "", train.image_size), utils.Place("cpu", "fp32"))
+        return train.Training(
+            dataset.prepare(str(data_set), "", train.image_size), utils.Place("cpu", "fp32")
+        )
+
     return make
 
 
@@ -90,4 +121,5 @@ def run_train(tmp_path, monkeypatch):
             monkeypatch.setattr(train, name, value)
         run.status = train.main()
         return tmp_path
+
     return run

@@ -1,7 +1,8 @@
 """What a checkpoint scores on the last split of its own data set, predicted as inference.py does it: with tta, with tiles.
 
-    python tests/judge.py [checkpoint=TrainingOutput/RUN/best.pth] [tta=true] [tile=true]
+python tests/judge.py [checkpoint=TrainingOutput/RUN/best.pth] [tta=true] [tile=true]
 """
+
 import sys
 from pathlib import Path
 
@@ -23,12 +24,22 @@ def main() -> None:
     inference.checkpoint, inference.tta, inference.tile = checkpoint, tta, tile
     saved, place = utils.load_checkpoint(Path(checkpoint)), utils.Place("auto", "auto")
     model, constants = inference.load_model(saved, place), saved["constants"]
-    data = prepare(constants["dataset"], constants["data_dir"], tuple(saved["image_size"]), seed=constants["seed"])
+    data = prepare(
+        constants["dataset"],
+        constants["data_dir"],
+        tuple(saved["image_size"]),
+        seed=constants["seed"],
+    )
     split = list(data.splits)[-1]
     matrix = utils.ConfusionMatrix(len(data.table.names))
     for row in tqdm(data.splits[split], f"judging {split}", leave=False):
         mask, image = data.read_full_mask(row), read_image(data.pairs[row].image)
-        found, = inference.predict(model, [mask.shape], resize_image(image, inference.net_size(image.shape, saved))[None], place)
+        (found,) = inference.predict(
+            model,
+            [mask.shape],
+            resize_image(image, inference.net_size(image.shape, saved))[None],
+            place,
+        )
         matrix.update(torch.from_numpy(found.ids), torch.from_numpy(mask))
     print(utils.format_report({split: matrix.report(data.table.names)}))
 

@@ -2,6 +2,7 @@
 
 Every picture is a grid of squares; a square's colour in the picture says its class, so that a net can learn it by heart.
 """
+
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,13 +12,37 @@ from torchvision.datasets import Cityscapes
 
 LABELS = Cityscapes.classes
 LEVELS = np.stack(np.meshgrid(*[[10, 57, 104, 151, 198, 245]] * 3), -1).reshape(-1, 3)
-LOOKS = np.random.default_rng(7).permutation(LEVELS)[np.arange(256) % 216].astype(np.uint8)  # what a value looks like in a picture
-VOC_PALETTE = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128), (0, 128, 128), (128, 128, 128), (64, 0, 0), (192, 0, 0),
-               (64, 128, 0), (192, 128, 0), (64, 0, 128), (192, 0, 128), (64, 128, 128), (192, 128, 128), (0, 64, 0), (128, 64, 0), (0, 192, 0),
-               (128, 192, 0), (0, 64, 128)]
+LOOKS = (
+    np.random.default_rng(7).permutation(LEVELS)[np.arange(256) % 216].astype(np.uint8)
+)  # what a value looks like in a picture
+VOC_PALETTE = [
+    (0, 0, 0),
+    (128, 0, 0),
+    (0, 128, 0),
+    (128, 128, 0),
+    (0, 0, 128),
+    (128, 0, 128),
+    (0, 128, 128),
+    (128, 128, 128),
+    (64, 0, 0),
+    (192, 0, 0),
+    (64, 128, 0),
+    (192, 128, 0),
+    (64, 0, 128),
+    (192, 0, 128),
+    (64, 128, 128),
+    (192, 128, 128),
+    (0, 64, 0),
+    (128, 64, 0),
+    (0, 192, 0),
+    (128, 192, 0),
+    (0, 64, 128),
+]
 
 
-def grid(values: Sequence[int], seed: int, cell: int = 8, cells: tuple[int, int] = (6, 6)) -> tuple[np.ndarray, np.ndarray]:
+def grid(
+    values: Sequence[int], seed: int, cell: int = 8, cells: tuple[int, int] = (6, 6)
+) -> tuple[np.ndarray, np.ndarray]:
     """A picture (H, W, 3) and its values (H, W): each value at least once, at places that differ from seed to seed."""
     rng = np.random.default_rng(seed)
     filled = rng.permutation(np.resize(values, cells[0] * cells[1])).reshape(cells)
@@ -35,7 +60,9 @@ def save(path: Path, pixels: np.ndarray, palette: Sequence[Sequence[int]] = (), 
     picture.save(path, **options)
 
 
-def make_camvid(root: Path, splits: Sequence[str] = ("train", "val", "test"), count: int = 3) -> Path:
+def make_camvid(
+    root: Path, splits: Sequence[str] = ("train", "val", "test"), count: int = 3
+) -> Path:
     for number, split in enumerate(splits):
         for i in range(count):
             image, mask = grid(range(12), 10 * number + i)
@@ -50,12 +77,23 @@ def make_carvana(root: Path, side_by_side: bool = False, cars: int = 4, views: i
         for view in range(1, views + 1):
             image, mask = grid((0, 1), 10 * car + view, cell=16, cells=(3, 3))
             name = f"{car:012x}_{view:02d}"
-            save(root / ("" if side_by_side else "train") / f"{name}.jpg", image, quality=95, subsampling=0)
-            save(root / ("" if side_by_side else "train_masks") / f"{name}_mask.gif", mask, [(0, 0, 0), (255, 255, 255)])
+            save(
+                root / ("" if side_by_side else "train") / f"{name}.jpg",
+                image,
+                quality=95,
+                subsampling=0,
+            )
+            save(
+                root / ("" if side_by_side else "train_masks") / f"{name}_mask.gif",
+                mask,
+                [(0, 0, 0), (255, 255, 255)],
+            )
     return root
 
 
-def make_voc(root: Path, year: str, splits: Sequence[str] = ("train", "val"), count: int = 3) -> Path:
+def make_voc(
+    root: Path, year: str, splits: Sequence[str] = ("train", "val"), count: int = 3
+) -> Path:
     folder = root / "VOCdevkit" / f"VOC{year}"
     palette = [*VOC_PALETTE, *[(0, 0, 0)] * 234, (224, 224, 192)]
     for number, split in enumerate(splits):
@@ -67,7 +105,9 @@ def make_voc(root: Path, year: str, splits: Sequence[str] = ("train", "val"), co
         lists = folder / "ImageSets" / "Segmentation"
         lists.mkdir(parents=True, exist_ok=True)
         (lists / f"{split}.txt").write_text("\n".join(names) + "\n")
-    save(folder / "JPEGImages" / "unlisted.jpg", grid([0], 0)[0])  # most of VOC's pictures have no mask
+    save(
+        folder / "JPEGImages" / "unlisted.jpg", grid([0], 0)[0]
+    )  # most of VOC's pictures have no mask
     return root
 
 
@@ -88,8 +128,12 @@ def make_gta5(root: Path, count: int = 7, palette: bool = False) -> Path:
     return root
 
 
-def make_cityscapes(root: Path, kinds: Sequence[str] = ("labelIds", "color"), count: int = 3) -> Path:
-    for number, (split, city) in enumerate((("train", "aachen"), ("val", "bonn"), ("test", "berlin"))):
+def make_cityscapes(
+    root: Path, kinds: Sequence[str] = ("labelIds", "color"), count: int = 3
+) -> Path:
+    for number, (split, city) in enumerate(
+        (("train", "aachen"), ("val", "bonn"), ("test", "berlin"))
+    ):
         for i in range(count):
             image, mask = grid(range(35), 10 * number + i)
             name = f"{city}_{i:06d}_000019"
@@ -97,8 +141,13 @@ def make_cityscapes(root: Path, kinds: Sequence[str] = ("labelIds", "color"), co
             if split == "test":  # the owners keep these labels and give out empty ones
                 mask = np.zeros_like(mask)
             if "labelIds" in kinds:
-                save(root / "gtFine" / split / city / f"{name}_gtFine_labelIds.png", np.where(mask == 34, 255, mask).astype(np.uint8))
+                save(
+                    root / "gtFine" / split / city / f"{name}_gtFine_labelIds.png",
+                    np.where(mask == 34, 255, mask).astype(np.uint8),
+                )
             if "color" in kinds:
-                colored = np.dstack([color_labels(mask), np.full(mask.shape, 255, np.uint8)])  # the owners' are RGBA
+                colored = np.dstack(
+                    [color_labels(mask), np.full(mask.shape, 255, np.uint8)]
+                )  # the owners' are RGBA
                 save(root / "gtFine" / split / city / f"{name}_gtFine_color.png", colored)
     return root

@@ -7,6 +7,7 @@
 (b) pictures: good pictures of eight formats are damaged (bytes changed, cut off, doubled, taken from elsewhere) and given to inference.
 (c) fills: a small file system is filled while checkpoints are written; what was there must stay readable, and the run must go on to the same end.
 """
+
 import contextlib
 import io
 import os
@@ -26,19 +27,28 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+from conftest import TINY, draw_squares
+from test_resume import assert_same
+
 import dataset
 import inference
 import train
 import utils
-from conftest import TINY, draw_squares
-from test_resume import assert_same
 
 kills = 200
 pictures = 5000
 fills = 10
 seed = 0
 
-RUN = {**TINY, "training_iterations": 40, "eval_interval": 8, "save_model_interval": 1, "features": (16, 32), "image_size": (32, 32), "dropout": .1}
+RUN = {
+    **TINY,
+    "training_iterations": 40,
+    "eval_interval": 8,
+    "save_model_interval": 1,
+    "features": (16, 32),
+    "image_size": (32, 32),
+    "dropout": 0.1,
+}
 
 
 def in_child(work, log: Path) -> int:
@@ -57,6 +67,7 @@ def in_child(work, log: Path) -> int:
         print(problem, flush=True)
     except BaseException:
         import traceback
+
         traceback.print_exc()
         status = 2
     finally:
@@ -71,21 +82,31 @@ def wait(child: int, limit: float) -> int | None:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
-        time.sleep(.002)
+        time.sleep(0.002)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return None
 
 
-def run_training(folder: Path, run: str, log: Path, workers: int = 0, limit: float = 600) -> int | None:
+def run_training(
+    folder: Path, run: str, log: Path, workers: int = 0, limit: float = 600
+) -> int | None:
     """Start the run, or take it up; in the child, constants are set as the command line does."""
+
     def work() -> int:
         os.chdir(folder)
         dataset.CACHE = folder / "cache"
         goes_on = (folder / run / "last.pth").exists()
-        for name, value in {**RUN, "dataset": "own", "run_dir": run, "resume": run if goes_on else "", "num_workers": workers}.items():
+        for name, value in {
+            **RUN,
+            "dataset": "own",
+            "run_dir": run,
+            "resume": run if goes_on else "",
+            "num_workers": workers,
+        }.items():
             setattr(train, name, value)
         return train.main()
+
     return wait(in_child(work, log), limit)
 
 
@@ -115,7 +136,13 @@ def soak_kills(folder: Path, chance: random.Random) -> list[str]:
         shutil.rmtree(folder / "cache", ignore_errors=True)
         for _ in range(1000):
             before = unfinished(folder)
-            status = run_training(folder, run, folder / "log", workers=chance.choice((0, 0, 0, 1)), limit=chance.uniform(0, whole / 4) if killed < kills else 600)
+            status = run_training(
+                folder,
+                run,
+                folder / "log",
+                workers=chance.choice((0, 0, 0, 1)),
+                limit=chance.uniform(0, whole / 4) if killed < kills else 600,
+            )
             if status == 0:
                 break
             if status is not None:
@@ -132,7 +159,9 @@ def soak_kills(folder: Path, chance: random.Random) -> list[str]:
             found.append(f"killed and taken up: {fault}")
         if left := [*(folder / run).glob(".*")]:
             found.append(f"{run} is over, but {left} lie about")
-    print(f"(a) {killed} kills, {inside} of them inside a save or a cache write, over {runs} runs; {len(found)} faults")
+    print(
+        f"(a) {killed} kills, {inside} of them inside a save or a cache write, over {runs} runs; {len(found)} faults"
+    )
     return found
 
 
@@ -141,23 +170,50 @@ def damage(content: bytes, other: bytes, chance: random.Random) -> bytes:
     data = bytearray(content)
     way = chance.randrange(5)
     if way == 0:
-        return bytes(data[:chance.randrange(len(data))])
+        return bytes(data[: chance.randrange(len(data))])
     if way in (1, 2):  # a few bytes anywhere, or in the header, where sizes and kinds stand
         for _ in range(chance.randint(1, 12)):
-            data[chance.randrange(len(data) if way == 1 else min(64, len(data)))] = chance.randrange(256)
+            data[chance.randrange(len(data) if way == 1 else min(64, len(data)))] = (
+                chance.randrange(256)
+            )
         return bytes(data)
     start, length = chance.randrange(len(data)), chance.randint(1, len(data) // 3)
-    return bytes(data[:start] + (data[start:start + length] * 2 if way == 3 else other[start:start + length]) + data[start + length:])
+    return bytes(
+        data[:start]
+        + (data[start : start + length] * 2 if way == 3 else other[start : start + length])
+        + data[start + length :]
+    )
 
 
 def soak_pictures(folder: Path, chance: random.Random) -> list[str]:
     noise = np.random.default_rng(0).integers(0, 256, (4, 24, 30, 3)).astype(np.uint8)
-    smooth = [Image.fromarray(picture).resize((120, 96), Image.Resampling.BICUBIC) for picture in noise]
+    smooth = [
+        Image.fromarray(picture).resize((120, 96), Image.Resampling.BICUBIC) for picture in noise
+    ]
     good = []
-    for picture, (kind, mode) in zip(smooth * 3, (("png", "RGB"), ("jpeg", "RGB"), ("gif", "P"), ("tiff", "RGB"), ("bmp", "RGB"), ("webp", "RGB"),
-                                                  ("png", "P"), ("png", "I;16"), ("jpeg", "CMYK"), ("ppm", "RGB"), ("png", "RGBA"), ("jpeg", "L"))):
+    for picture, (kind, mode) in zip(
+        smooth * 3,
+        (
+            ("png", "RGB"),
+            ("jpeg", "RGB"),
+            ("gif", "P"),
+            ("tiff", "RGB"),
+            ("bmp", "RGB"),
+            ("webp", "RGB"),
+            ("png", "P"),
+            ("png", "I;16"),
+            ("jpeg", "CMYK"),
+            ("ppm", "RGB"),
+            ("png", "RGBA"),
+            ("jpeg", "L"),
+        ),
+    ):
         memory = io.BytesIO()
-        (picture.convert("L").convert("I").convert(mode) if mode == "I;16" else picture.convert(mode)).save(memory, kind)
+        (
+            picture.convert("L").convert("I").convert(mode)
+            if mode == "I;16"
+            else picture.convert(mode)
+        ).save(memory, kind)
         good.append((memory.getvalue(), kind))
     found, coloured, refused, slowest, fed = [], 0, 0, 0.0, 0
     while fed < pictures:
@@ -172,9 +228,17 @@ def soak_pictures(folder: Path, chance: random.Random) -> list[str]:
 
         def work() -> int:
             os.chdir(folder)
-            for name, value in dict(checkpoint="straight/best.pth", input_dir="in", output_dir="out", device="cpu", precision="fp32", overlay=False).items():
+            for name, value in dict(
+                checkpoint="straight/best.pth",
+                input_dir="in",
+                output_dir="out",
+                device="cpu",
+                precision="fp32",
+                overlay=False,
+            ).items():
                 setattr(inference, name, value)
             return inference.main()
+
         began = time.time()
         status = wait(in_child(work, folder / "log"), 300)
         slowest = max(slowest, time.time() - began)
@@ -191,29 +255,43 @@ def soak_pictures(folder: Path, chance: random.Random) -> list[str]:
                 continue
             coloured += 1
             with Image.open(path) as picture, Image.open(mask) as ids:
-                if ids.size not in (picture.size, picture.size[::-1]):  # turned, where damage made an EXIF note
+                if ids.size not in (
+                    picture.size,
+                    picture.size[::-1],
+                ):  # turned, where damage made an EXIF note
                     found.append(f"{path.name} is {picture.size} but its mask {ids.size}")
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2 ** 20
-    print(f"(b) {fed} damaged pictures: {coloured} coloured all the same, {refused} refused by name; slowest hundred {slowest:.0f} s; "
-          f"peak memory {peak:.2f} GiB; {len(found)} faults")
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    print(
+        f"(b) {fed} damaged pictures: {coloured} coloured all the same, {refused} refused by name; slowest hundred {slowest:.0f} s; "
+        f"peak memory {peak:.2f} GiB; {len(found)} faults"
+    )
     return found
 
 
 def soak_fills(folder: Path, chance: random.Random) -> list[str]:
     small, found, full = folder / "small", [], 0
     small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", small], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", small], capture_output=True
+    ).returncode:
         print("(c) left out: mounting a small file system needs root")
         return []
     try:
         for number in range(fills):
             run = f"small/run{number}"
             filler = small / "filler"
-            filler.write_bytes(bytes(chance.randrange(8 * 2 ** 20, 12 * 2 ** 20)))  # little or nothing is left
+            filler.write_bytes(
+                bytes(chance.randrange(8 * 2**20, 12 * 2**20))
+            )  # little or nothing is left
             status = run_training(folder, run, folder / "log")
             words = (folder / "log").read_text()
             full += status == 1
-            if status not in (0, 1) or "Traceback" in words or status == 1 and "can't be written" not in words:
+            if (
+                status not in (0, 1)
+                or "Traceback" in words
+                or status == 1
+                and "can't be written" not in words
+            ):
                 found.append(f"full disk: exit status {status}: {words[-600:]}")
             filler.unlink()
             if run_training(folder, run, folder / "log") != 0:
@@ -223,14 +301,18 @@ def soak_fills(folder: Path, chance: random.Random) -> list[str]:
             shutil.rmtree(folder / run)
     finally:
         subprocess.run(["umount", small])
-    print(f"(c) {fills} runs on a small file system, {full} of them stopped by it; {len(found)} faults")
+    print(
+        f"(c) {fills} runs on a small file system, {full} of them stopped by it; {len(found)} faults"
+    )
     return found
 
 
 def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder, chance = Path(name), random.Random(seed)
-        found = soak_kills(folder, chance) + soak_pictures(folder, chance) + soak_fills(folder, chance)
+        found = (
+            soak_kills(folder, chance) + soak_pictures(folder, chance) + soak_fills(folder, chance)
+        )
     print("\n".join(found))
     return 1 if found else 0
 

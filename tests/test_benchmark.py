@@ -1,9 +1,9 @@
 import json
 
+import benchmark
 import pytest
 import torch
 
-import benchmark
 import train
 import utils
 from model import build_model
@@ -14,7 +14,11 @@ def test_work_is_counted_as_published_for_the_papers_net():
     images = torch.empty(1, 3, 256, 512, dtype=torch.uint8, device="meta")
     forward, size = benchmark.count_work(model, images, backward=False)
     both, more = benchmark.count_work(model, images, backward=True)
-    assert forward / 1e9 == pytest.approx(193.06, abs=.01) and both == pytest.approx(579e9, rel=.01) and more > 2 * size > 0
+    assert (
+        forward / 1e9 == pytest.approx(193.06, abs=0.01)
+        and both == pytest.approx(579e9, rel=0.01)
+        and more > 2 * size > 0
+    )
 
 
 def test_bytes_are_counted_by_hand():
@@ -27,21 +31,47 @@ def test_bytes_are_counted_by_hand():
 
 def test_ratios_are_of_things_timed_in_the_same_round():
     found = benchmark.compare({"ours": [1.0, 2.0, 4.0], "textbook": [2.0, 6.0, 8.0]}, "ours")
-    assert found["times as fast as"]["textbook"] == {"median": 2.0, "least": 2.0, "most": 3.0} and found["seconds"]["ours"]["median"] == 2.0
+    assert (
+        found["times as fast as"]["textbook"] == {"median": 2.0, "least": 2.0, "most": 3.0}
+        and found["seconds"]["ours"]["median"] == 2.0
+    )
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the textbook leaves its files open
-def test_every_comparison_runs_starts_from_one_loss_and_is_written_down(tmp_path, monkeypatch, capsys):
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # the textbook leaves its files open
+def test_every_comparison_runs_starts_from_one_loss_and_is_written_down(
+    tmp_path, monkeypatch, capsys
+):
     for name, value in utils.settings_of(vars(train)).items():
         monkeypatch.setattr(train, name, value)  # what it changes is put back
-    tiny = {"name": "tiny", "features": (4, 8), "image_size": (16, 32), "batch_size": 2, "classes": 3, "rounds": 1}
-    for name, value in {"ROOT": tmp_path, "cases": lambda place: [tiny], "repeats": 1, "pictures": 2, "device": "cpu", "precision": "fp32",
-                        "parts": "floor+training+prediction+data"}.items():
+    tiny = {
+        "name": "tiny",
+        "features": (4, 8),
+        "image_size": (16, 32),
+        "batch_size": 2,
+        "classes": 3,
+        "rounds": 1,
+    }
+    for name, value in {
+        "ROOT": tmp_path,
+        "cases": lambda place: [tiny],
+        "repeats": 1,
+        "pictures": 2,
+        "device": "cpu",
+        "precision": "fp32",
+        "parts": "floor+training+prediction+data",
+    }.items():
         monkeypatch.setattr(benchmark, name, value)
     benchmark.main()
     results = json.loads((tmp_path / "TrainingOutput" / "benchmark.json").read_text())
-    assert {"machine", "torch", "floor", "training", "prediction", "data"} == results.keys() - {"python"}
-    assert results["training"]["tiny"]["times as fast as"]["textbook"]["median"] > 0 and "share of the matrix rate" in results["prediction"]["tiny"]
+    assert {"machine", "torch", "floor", "training", "prediction", "data"} == results.keys() - {
+        "python"
+    }
+    assert (
+        results["training"]["tiny"]["times as fast as"]["textbook"]["median"] > 0
+        and "share of the matrix rate" in results["prediction"]["tiny"]
+    )
     assert results["data"]["Carvana"]["times as fast as"]["textbook"]["median"] > 3
     monkeypatch.setattr(benchmark, "textbook_step", lambda *_: 99.0)
     with pytest.raises(benchmark.InputError, match="the first losses differ"):

@@ -1,13 +1,14 @@
 """The scripts beside the tests: comparing settings, and uncertainty against error."""
-import numpy as np
-import pytest
 
 import compare
+import numpy as np
+import pytest
+import uncertainty
+from conftest import draw_squares
+
 import inference
 import train
-import uncertainty
 import utils
-from conftest import draw_squares
 
 
 def test_a_comparison_goes_on_where_it_stopped_and_prints_its_table(tmp_path, monkeypatch, capsys):
@@ -16,18 +17,36 @@ def test_a_comparison_goes_on_where_it_stopped_and_prints_its_table(tmp_path, mo
 
     def fake_train(arguments, steps, seed):
         calls.append((tuple(arguments), steps, seed))
-        iou = .5 + .1 * seed + (.05 if arguments else 0)
-        return {"seconds": 10.0, "parameters": 7, "judged_on": "test",
-                "test": {"mean_iou": iou, "classes": [{"name": "pole", "iou": iou / 2}, {"name": "absent", "iou": None}]}}
+        iou = 0.5 + 0.1 * seed + (0.05 if arguments else 0)
+        return {
+            "seconds": 10.0,
+            "parameters": 7,
+            "judged_on": "test",
+            "test": {
+                "mean_iou": iou,
+                "classes": [{"name": "pole", "iou": iou / 2}, {"name": "absent", "iou": None}],
+            },
+        }
+
     monkeypatch.setattr(compare, "train", fake_train)
-    monkeypatch.setattr(compare, "seconds_per_step", lambda settings: {name: .1 if arguments else .05 for name, arguments in settings.items()})
-    monkeypatch.setattr(compare, "COMPARISONS", {"two": {"A": [], "B": ["loss=ce"], "C": ["loss=ce"]}})
+    monkeypatch.setattr(
+        compare,
+        "seconds_per_step",
+        lambda settings: {name: 0.1 if arguments else 0.05 for name, arguments in settings.items()},
+    )
+    monkeypatch.setattr(
+        compare, "COMPARISONS", {"two": {"A": [], "B": ["loss=ce"], "C": ["loss=ce"]}}
+    )
     monkeypatch.setattr(compare, "STEPS_OF", {"C": "A"})
     monkeypatch.setattr(compare, "comparison", "two")
     monkeypatch.setattr(compare, "budget", 10.0)
     monkeypatch.setattr(compare, "seeds", 1)
     compare.main()
-    assert [(steps, seed) for _, steps, seed in calls] == [(200, 0), (100, 0), (200, 0)]  # twice as fast, twice as many steps
+    assert [(steps, seed) for _, steps, seed in calls] == [
+        (200, 0),
+        (100, 0),
+        (200, 0),
+    ]  # twice as fast, twice as many steps
     monkeypatch.setattr(compare, "seeds", 2)
     compare.main()
     assert [(steps, seed) for _, steps, seed in calls[3:]] == [(200, 1), (100, 1), (200, 1)]
@@ -49,40 +68,66 @@ def test_a_comparison_runs_train_in_a_folder_of_its_own(project, tmp_path, monke
     monkeypatch.setattr(compare, "ROOT", project)
     monkeypatch.setattr(compare, "data_dir", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    arguments, before = ["dataset=own", "image_size=16", "features=4,8", "batch_size=2", "warmup_steps=1"], utils.settings_of(vars(train))
+    arguments, before = (
+        ["dataset=own", "image_size=16", "features=4,8", "batch_size=2", "warmup_steps=1"],
+        utils.settings_of(vars(train)),
+    )
     report = compare.train(arguments, 3, 0)
     assert report["test"]["mean_iou"] >= 0 and not (tmp_path / "unet_model.pth").exists()
-    paces = compare.seconds_per_step({"large": [*arguments, "image_size=96", "features=16,32"], "small": arguments})
+    paces = compare.seconds_per_step(
+        {"large": [*arguments, "image_size=96", "features=16,32"], "small": arguments}
+    )
     assert 0 < paces["small"] < paces["large"] < 5 and utils.settings_of(vars(train)) == before
 
 
 @pytest.mark.parametrize("name", compare.COMPARISONS)
 def test_every_setting_of_a_comparison_is_one_that_train_takes_and_no_two_are_the_same(name):
     settings = compare.COMPARISONS[name]
-    assert len({(*arguments, compare.STEPS_OF.get(setting)) for setting, arguments in settings.items()}) == len(settings)
+    assert len(
+        {(*arguments, compare.STEPS_OF.get(setting)) for setting, arguments in settings.items()}
+    ) == len(settings)
     for setting, arguments in settings.items():
         compare.constants_of(arguments)
         assert compare.STEPS_OF.get(setting, setting) in settings
 
 
 def test_error_among_the_kept_pixels_worked_by_hand():
-    wrong, unsure = np.array([True, False, False, True]), np.array([.9, .1, .2, .3])
-    assert uncertainty.error_of_kept(wrong, unsure, np.array([.25, .5, .75, 1])).tolist() == [0, 0, 1 / 3, .5]
+    wrong, unsure = np.array([True, False, False, True]), np.array([0.9, 0.1, 0.2, 0.3])
+    assert uncertainty.error_of_kept(wrong, unsure, np.array([0.25, 0.5, 0.75, 1])).tolist() == [
+        0,
+        0,
+        1 / 3,
+        0.5,
+    ]
 
 
-def test_an_uncertain_pixel_is_wrong_more_often_than_a_certain_one(run_train, tmp_path, monkeypatch):
+def test_an_uncertain_pixel_is_wrong_more_often_than_a_certain_one(
+    run_train, tmp_path, monkeypatch
+):
     draw_squares(tmp_path / "own", 24, size=(32, 32))
-    run_train(dataset="own", run_dir="run", image_size=(32, 32), features=(8, 16), training_iterations=60, eval_interval=60, dropout=.2,
-              base_lr=1e-2, batch_size=4, lr_schedule="cosine")
+    run_train(
+        dataset="own",
+        run_dir="run",
+        image_size=(32, 32),
+        features=(8, 16),
+        training_iterations=60,
+        eval_interval=60,
+        dropout=0.2,
+        base_lr=1e-2,
+        batch_size=4,
+        lr_schedule="cosine",
+    )
     monkeypatch.setattr(uncertainty, "checkpoint", "unet_model.pth")
     monkeypatch.setattr(uncertainty, "passes", 8)
     for name in ("checkpoint", "uncertainty_passes"):  # the script sets them; put back afterwards
         monkeypatch.setattr(inference, name, getattr(inference, name))
-    wrong, (total, epistemic), split = uncertainty.collect(utils.load_checkpoint(tmp_path / "unet_model.pth"))
+    wrong, (total, epistemic), split = uncertainty.collect(
+        utils.load_checkpoint(tmp_path / "unet_model.pth")
+    )
     assert split == "test" and len(wrong) == len(total) == 4 * 32 * 32 and wrong.any()
-    half, whole = uncertainty.error_of_kept(wrong, total, np.array([.5, 1]))
-    assert half < .2 * whole
-    half, whole = uncertainty.error_of_kept(wrong, epistemic, np.array([.5, 1]))
+    half, whole = uncertainty.error_of_kept(wrong, total, np.array([0.5, 1]))
+    assert half < 0.2 * whole
+    half, whole = uncertainty.error_of_kept(wrong, epistemic, np.array([0.5, 1]))
     assert half < whole
     uncertainty.main()
     assert (tmp_path / "TrainingOutput" / "uncertainty.png").exists()

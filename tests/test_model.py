@@ -3,9 +3,9 @@ import sys
 
 import pytest
 import torch
+from conftest import ROOT
 from torch import nn
 
-from conftest import ROOT
 from model import DoubleConv, NestedUNet, UNet, build_model, count_parameters
 
 
@@ -41,7 +41,12 @@ def test_a_class_count_below_two_is_refused():
 
 
 def test_other_channel_counts_work():
-    assert UNet(3, in_channels=5, features=(4,)).eval()(torch.zeros(1, 5, 9, 9)).shape == (1, 3, 9, 9)
+    assert UNet(3, in_channels=5, features=(4,)).eval()(torch.zeros(1, 5, 9, 9)).shape == (
+        1,
+        3,
+        9,
+        9,
+    )
 
 
 def test_features_that_do_not_double_work():
@@ -49,7 +54,7 @@ def test_features_that_do_not_double_work():
 
 
 def test_row_26_dropout_and_batch_norm_rest_in_eval_mode():
-    model = UNet(3, features=(4, 8), dropout=.5)
+    model = UNet(3, features=(4, 8), dropout=0.5)
     images = torch.rand(2, 3, 16, 16) * 255
     assert not torch.equal(model(images), model(images))
     model.eval()
@@ -57,7 +62,7 @@ def test_row_26_dropout_and_batch_norm_rest_in_eval_mode():
 
 
 def test_double_conv_has_what_it_says():
-    kinds = [type(layer) for layer in DoubleConv(3, 8, dropout=.1)]
+    kinds = [type(layer) for layer in DoubleConv(3, 8, dropout=0.1)]
     assert kinds == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Dropout] * 2
     assert nn.Dropout not in [type(layer) for layer in DoubleConv(3, 8)]
 
@@ -72,8 +77,16 @@ def test_a_pixel_sees_as_far_as_the_levels_say():
     assert not torch.equal(model(images)[..., 16, 16], model(changed)[..., 16, 16])
 
 
-OPTIONS = [dict(), dict(bias=False), dict(activation="leaky_relu", dropout=(.2, .5)), dict(down="conv"), dict(up="nearest"), dict(padded=False), dict(patch=2),
-           dict(padded=False, down="conv", up="nearest")]
+OPTIONS = [
+    dict(),
+    dict(bias=False),
+    dict(activation="leaky_relu", dropout=(0.2, 0.5)),
+    dict(down="conv"),
+    dict(up="nearest"),
+    dict(padded=False),
+    dict(patch=2),
+    dict(padded=False, down="conv", up="nearest"),
+]
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
@@ -83,7 +96,10 @@ def test_every_block_option_gives_back_the_size_it_got_and_learns(architecture, 
         pytest.skip("unet++ is padded always")
     torch.manual_seed(0)
     model = build_model(architecture, num_classes=3, features=(8, 16), **options)
-    images, masks = torch.randint(0, 256, (2, 3, 19, 33)), torch.randint(0, 3, (2, 1, 1)).expand(2, 19, 33)
+    images, masks = (
+        torch.randint(0, 256, (2, 3, 19, 33)),
+        torch.randint(0, 3, (2, 1, 1)).expand(2, 19, 33),
+    )
     optimizer, losses = torch.optim.Adam(model.parameters(), 1e-2), []
     for _ in range(12):
         logits = model(images)
@@ -92,7 +108,7 @@ def test_every_block_option_gives_back_the_size_it_got_and_learns(architecture, 
         optimizer.zero_grad()
         losses[-1].backward()
         optimizer.step()
-    assert min(losses) < .7 * losses[0]
+    assert min(losses) < 0.7 * losses[0]
     assert all(parameter.grad is not None for parameter in model.parameters())
     for size in ((1, 1), (5, 64)):
         assert model.eval()(torch.zeros(1, 3, *size)).shape == (1, 3, *size)
@@ -114,10 +130,10 @@ def test_a_pixel_of_the_logits_lies_over_its_pixel_of_the_picture(levels, patch,
         nn.init.zeros_(parameter)
     for part in (model.downs[0], model.joins[-1]):
         for conv, norm in ((part[0], part[1]), (part[3], part[4])):
-            for place in range(patch ** 2):  # of a pixel in its square
+            for place in range(patch**2):  # of a pixel in its square
                 conv.weight.data[place, place, 1, 1] = 1
             nn.init.ones_(norm.weight)
-    model.head.weight.data[:] = torch.eye(patch ** 2, 9).repeat(3, 1)[..., None, None]
+    model.head.weight.data[:] = torch.eye(patch**2, 9).repeat(3, 1)[..., None, None]
     images = torch.rand(1, 3, 37, 50) * 255
     expected = ((images - model.mean) / model.std)[:, :1].clamp(min=0).expand(1, 3, 37, 50)
     assert torch.allclose(model(images), expected, atol=1e-3)
@@ -130,7 +146,10 @@ def test_unpadded_the_border_is_the_pictures_mirror_image():
     images = torch.rand(1, 3, 30, 30) * 255
     model(images)
     before, _ = model.margin(30)
-    assert torch.equal(seen[0][..., before - 3, before:before + 30], seen[0][..., before + 3, before:before + 30])
+    assert torch.equal(
+        seen[0][..., before - 3, before : before + 30],
+        seen[0][..., before + 3, before : before + 30],
+    )
 
 
 def test_nearest_then_1x1_is_the_same_in_either_order():
@@ -142,7 +161,7 @@ def test_nearest_then_1x1_is_the_same_in_either_order():
 
 def test_dropout_before_the_activation_is_the_same_as_after():
     x, dropped = torch.randn(4, 8, 9, 9), []
-    for order in ((nn.LeakyReLU(), nn.Dropout(.5)), (nn.Dropout(.5), nn.LeakyReLU())):
+    for order in ((nn.LeakyReLU(), nn.Dropout(0.5)), (nn.Dropout(0.5), nn.LeakyReLU())):
         torch.manual_seed(0)
         dropped.append(nn.Sequential(*order)(x))
     assert torch.allclose(*dropped)
@@ -150,13 +169,17 @@ def test_dropout_before_the_activation_is_the_same_as_after():
 
 def test_unetpp_has_the_published_nodes_and_parameters():
     """The paper's U-Net++ of widths 32 to 512 has 9.04 million parameters; counted by hand with our batch norm: 9,049,572 at 4 outputs."""
+
     def double(a, b):
         return 9 * a * b + 9 * b * b + 2 * b + 4 * b
+
     widths = (32, 64, 128, 256, 512)
     expected = sum(double(a, b) for a, b in zip((3, *widths), widths)) + 4 * 32 + 4
     for i in range(4):
         for j in range(1, 5 - i):
-            expected += 4 * widths[i + 1] * widths[i] + widths[i] + double((j + 1) * widths[i], widths[i])
+            expected += (
+                4 * widths[i + 1] * widths[i] + widths[i] + double((j + 1) * widths[i], widths[i])
+            )
     model = NestedUNet(4, features=(32, 64, 128, 256))
     assert count_parameters(model) == expected == 9_049_572 and len(model.nodes) == 10
 
@@ -174,9 +197,16 @@ def test_deep_supervision_has_a_head_for_each_depth_and_predicts_their_mean():
     assert len(rows) == 3 and torch.allclose(logits, sum(rows) / 3, atol=1e-6)
 
 
-@pytest.mark.parametrize("architecture, options, sentence", [
-    ("unet", dict(activation="gelu"), "activation is 'gelu'; expected relu or leaky_relu"), ("unet", dict(down="stride"), "down is 'stride'"),
-    ("unet", dict(up="bilinear"), "up is 'bilinear'"), ("unet", dict(deep_supervision=True), "only unet\\+\\+"), ("unet++", dict(padded=False), "padded is False")])
+@pytest.mark.parametrize(
+    "architecture, options, sentence",
+    [
+        ("unet", dict(activation="gelu"), "activation is 'gelu'; expected relu or leaky_relu"),
+        ("unet", dict(down="stride"), "down is 'stride'"),
+        ("unet", dict(up="bilinear"), "up is 'bilinear'"),
+        ("unet", dict(deep_supervision=True), "only unet\\+\\+"),
+        ("unet++", dict(padded=False), "padded is False"),
+    ],
+)
 def test_options_that_do_not_exist_are_named(architecture, options, sentence):
     with pytest.raises(ValueError, match=sentence):
         build_model(architecture, num_classes=3, **options)
@@ -193,7 +223,12 @@ def test_build_model_names_the_choices():
 
 
 def test_system_a_has_31_million_parameters_and_193_gflop():
-    done = subprocess.run([sys.executable, "model.py", "recipes/cityscapes.py"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "model.py", "recipes/cityscapes.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     total = done.stdout.splitlines()[-1]
     assert "31,045,016" in total

@@ -1,4 +1,5 @@
 """Many processes on one machine, started by torchrun as a user does it."""
+
 import csv
 import json
 import os
@@ -10,19 +11,36 @@ from pathlib import Path
 
 import pytest
 import torch
-
-import train
-import utils
 from conftest import ROOT, TINY, draw_squares
 from test_resume import assert_same
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="torchrun's processes and their signals are those of Unix")
-SETTINGS = {**TINY, "dataset": "own", "training_iterations": 12, "eval_interval": 3, "dropout": .2}
+import train
+import utils
+
+pytestmark = pytest.mark.skipif(
+    os.name != "posix", reason="torchrun's processes and their signals are those of Unix"
+)
+SETTINGS = {**TINY, "dataset": "own", "training_iterations": 12, "eval_interval": 3, "dropout": 0.2}
 
 
 def torchrun(count: int, script: Path, *arguments: str, restarts: int = 0) -> subprocess.Popen:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}", f"--max-restarts={restarts}", str(script), *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc_per_node={count}",
+        f"--max-restarts={restarts}",
+        str(script),
+        *arguments,
+    ]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
 
 
 def run(count: int, script: Path, *arguments: str, restarts: int = 0) -> tuple[int, str, str]:
@@ -48,8 +66,10 @@ def folder(tmp_path, monkeypatch) -> Path:
 def script(folder: Path, text: str) -> Path:
     """A program that has train.py as `train` and its constants from the command line."""
     path = folder / "script.py"
-    path.write_text(f"import os, signal, sys\nsys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]\nimport torch, dataset, train, utils\n"
-                    f"{text}\nutils.run_script(vars(train), main)\n")
+    path.write_text(
+        f"import os, signal, sys\nsys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]\nimport torch, dataset, train, utils\n"
+        f"{text}\nutils.run_script(vars(train), main)\n"
+    )
     return path
 
 
@@ -79,21 +99,39 @@ def main():
 def test_a_step_of_n_processes_has_the_gradients_of_one_with_all_their_pictures(folder, count):
     program = script(folder, GRADIENTS)
     for processes, batch, name in ((1, 2 * count, "one"), (count, 2, "many")):
-        status, _, errors = run(processes, program, *settings(batch_size=batch, accum_steps=2, dropout=0, grad_clip=0, run_dir=name))
+        status, _, errors = run(
+            processes,
+            program,
+            *settings(batch_size=batch, accum_steps=2, dropout=0, grad_clip=0, run_dir=name),
+        )
         assert status == 0, errors
     whole = torch.load(folder / "one-0.pth")
     for number in range(count):
         part = torch.load(folder / f"many-{number}.pth")
         assert part.keys() == whole.keys() and len(whole) > 10
         for name, gradient in whole.items():
-            assert torch.allclose(part[name], gradient, rtol=0, atol=1e-5 * gradient.abs().max().item()), name
+            assert torch.allclose(
+                part[name], gradient, rtol=0, atol=1e-5 * gradient.abs().max().item()
+            ), name
 
 
-def test_two_processes_train_judge_and_leave_what_one_leaves_and_share_no_picture(folder, monkeypatch):
+def test_two_processes_train_judge_and_leave_what_one_leaves_and_share_no_picture(
+    folder, monkeypatch
+):
     status, out, errors = run(2, ROOT / "train.py", *settings(run_dir="run", eval_iterations=0))
     assert status == 0 and "2 processes" in out, errors
     names = {str(path.relative_to(folder / "run")) for path in (folder / "run").rglob("*.p*")}
-    assert names == {"best.pth", "last.pth", "curves.png", "learning_rate.png", "confusion.png", "learning.png", "worst.png", "classes.png", *(f"predictions/step_{step:06d}.png" for step in (3, 6, 9, 12))}
+    assert names == {
+        "best.pth",
+        "last.pth",
+        "curves.png",
+        "learning_rate.png",
+        "confusion.png",
+        "learning.png",
+        "worst.png",
+        "classes.png",
+        *(f"predictions/step_{step:06d}.png" for step in (3, 6, 9, 12)),
+    }
     assert out.count("mean Dice") == 1 and not list((folder / "run").glob(".*"))
     with open(folder / "run" / "history.csv", newline="") as file:
         history = list(csv.DictReader(file))
@@ -105,16 +143,24 @@ def test_two_processes_train_judge_and_leave_what_one_leaves_and_share_no_pictur
     training.model.load_state_dict(utils.load_checkpoint(folder / "run" / "last.pth")["weights"])
     alone = train.evaluate(training.model, training.splits["val"], training.loss_of, training.place)
     del alone["only_class"]
-    assert {name: float(history[-1][f"val_{name}"]) for name in alone} == pytest.approx(alone, rel=1e-5)
+    assert {name: float(history[-1][f"val_{name}"]) for name in alone} == pytest.approx(
+        alone, rel=1e-5
+    )
     best = utils.load_checkpoint(folder / "run" / "best.pth")["weights"]
     training.model.load_state_dict(best)
-    alone = train.judge(training.model, training.splits["test"], training.place, "test")[0].report(data.table.names)
+    alone = train.judge(training.model, training.splits["test"], training.place, "test")[0].report(
+        data.table.names
+    )
     assert json.loads((folder / "run" / "report.json").read_text())["test"] == alone
-    seen = [range(start, start + 3) for number in range(2) for start in [3 * number, 6 + 3 * number]]
+    seen = [
+        range(start, start + 3) for number in range(2) for start in [3 * number, 6 + 3 * number]
+    ]
     batches = [train.training_batches(training.stream, 3, 0, 0, number, 2) for number in range(2)]
     for positions, number in zip(seen, (0, 0, 1, 1)):
         _, masks = next(batches[number])
-        assert torch.equal(masks, torch.stack([training.stream[position][1] for position in positions]))
+        assert torch.equal(
+            masks, torch.stack([training.stream[position][1] for position in positions])
+        )
 
 
 KILLED = """
@@ -129,13 +175,21 @@ main = train.main
 
 
 def test_row_14_a_killed_worker_is_started_again_and_the_run_ends_the_same(folder):
-    options = dict(ema_decay=.9, accum_steps=2)
+    options = dict(ema_decay=0.9, accum_steps=2)
     status, _, errors = run(2, ROOT / "train.py", *settings(run_dir="straight", **options))
     assert status == 0, errors
-    for place in (dict(run_dir="killed"), dict()):  # in a folder of the user's, and in one that has to be found again
-        status, out, errors = run(2, script(folder, KILLED), *settings(**options, **place), restarts=2)
+    for place in (
+        dict(run_dir="killed"),
+        dict(),
+    ):  # in a folder of the user's, and in one that has to be found again
+        status, out, errors = run(
+            2, script(folder, KILLED), *settings(**options, **place), restarts=2
+        )
         assert status == 0 and "it goes on after step 6" in out, errors
-        assert_same(folder / "straight", folder / "killed" if place else next(folder.glob("TrainingOutput/own-*")))
+        assert_same(
+            folder / "straight",
+            folder / "killed" if place else next(folder.glob("TrainingOutput/own-*")),
+        )
 
 
 def test_a_restart_before_anything_was_saved_begins_anew_and_takes_up_nobody_elses_run(folder):
@@ -152,17 +206,25 @@ def main():
 
 
 def test_a_signal_stops_all_processes_after_one_step_and_the_run_goes_on_with_as_many_alone(folder):
-    process = torchrun(2, ROOT / "train.py", *settings(run_dir="run", training_iterations=100000, save_model_interval=100000))
+    process = torchrun(
+        2,
+        ROOT / "train.py",
+        *settings(run_dir="run", training_iterations=100000, save_model_interval=100000),
+    )
     deadline = time.time() + 120
     while not (folder / "run" / "history.csv").exists() and time.time() < deadline:
-        time.sleep(.1)
+        time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     out, errors = process.communicate(timeout=120)
     step = utils.load_checkpoint(folder / "run" / "last.pth")["step"]
     assert step > 0 and f"stopped after step {step};" in out and "Sending process" in errors
-    status, _, errors = run(1, ROOT / "train.py", *settings(resume="run", training_iterations=step + 3))
+    status, _, errors = run(
+        1, ROOT / "train.py", *settings(resume="run", training_iterations=step + 3)
+    )
     assert status == 1 and "the number of processes is 1 and was 2" in errors
-    status, out, errors = run(2, ROOT / "train.py", *settings(resume="run", training_iterations=step + 3))
+    status, out, errors = run(
+        2, ROOT / "train.py", *settings(resume="run", training_iterations=step + 3)
+    )
     assert status == 0 and f"it goes on after step {step}" in out, errors
 
 
@@ -170,21 +232,38 @@ def test_what_is_wrong_is_said_once(folder):
     status, _, errors = run(2, ROOT / "train.py", *settings(loss="mse"))
     assert status == 1 and errors.count("loss is 'mse'") == 1
     (folder / "own" / "masks" / "p3.png").write_bytes(b"torn")
-    status, _, errors = run(2, ROOT / "train.py", *settings())  # the first process finds it while the others wait
-    assert status == 1 and errors.count("p3.png can't be read") == 1 and "utils.py" not in errors and "terminate called" not in errors
+    status, _, errors = run(
+        2, ROOT / "train.py", *settings()
+    )  # the first process finds it while the others wait
+    assert (
+        status == 1
+        and errors.count("p3.png can't be read") == 1
+        and "utils.py" not in errors
+        and "terminate called" not in errors
+    )
 
 
 def test_inference_shares_the_pictures_out_and_does_what_is_missing_after_a_kill(folder):
     from test_inference import CLASSES, UNet, save
 
     arguments = dict(architecture="unet", num_classes=3, features=[4, 8])
-    utils.save_checkpoint(Path("unet_model.pth"), {"format": 1, "model": arguments, "weights": UNet(3, features=[4, 8]).state_dict(),
-                                                   "classes": CLASSES, "image_size": [16, 24]})
+    utils.save_checkpoint(
+        Path("unet_model.pth"),
+        {
+            "format": 1,
+            "model": arguments,
+            "weights": UNet(3, features=[4, 8]).state_dict(),
+            "classes": CLASSES,
+            "image_size": [16, 24],
+        },
+    )
     place = folder / "InferenceOutput"
     (place / "TestImages").mkdir(parents=True)
     for i in range(7):
         save(place, f"{i}.png")
-    program = script(folder, """
+    program = script(
+        folder,
+        """
 import inference
 write = inference.write
 def write_and_tell(job, *rest):
@@ -198,24 +277,38 @@ def write_and_tell(job, *rest):
 inference.write, inference.batch_size = write_and_tell, 1
 main = inference.main
 train = inference
-""")
+""",
+    )
 
     def done() -> list[str]:
-        found = [name for number in range(2) for name in Path(f"done-{number}.txt").read_text().split()]
+        found = [
+            name for number in range(2) for name in Path(f"done-{number}.txt").read_text().split()
+        ]
         for number in range(2):
             Path(f"done-{number}.txt").write_text("")
         return found
+
     assert run(2, program, "device=cpu")[0] == 1
     first = done()
     status, out, errors = run(2, program, "device=cpu")
     assert status == 0 and "7 of 7 pictures coloured" in out, errors
     second = done()
-    assert sorted({*first, *second}) == [f"{i}.png" for i in range(7)] and len(first) == len({*first}) and len(second) == len({*second})
-    begun = {name for name in first if first.index(name) > len(first) - 3} - {"4.png"}  # one that was not finished when the kill came may be done again
+    assert (
+        sorted({*first, *second}) == [f"{i}.png" for i in range(7)]
+        and len(first) == len({*first})
+        and len(second) == len({*second})
+    )
+    begun = {name for name in first if first.index(name) > len(first) - 3} - {
+        "4.png"
+    }  # one that was not finished when the kill came may be done again
     assert not {*first} & {*second} - begun
     (place / "TestImages" / "bad.png").write_bytes(b"torn")
     status, out, errors = run(2, program, "device=cpu", "overwrite=true")
-    assert status == 1 and "7 of 8 pictures coloured, 1 could not be" in out and "bad.png can't be read" in errors
+    assert (
+        status == 1
+        and "7 of 8 pictures coloured, 1 could not be" in out
+        and "bad.png can't be read" in errors
+    )
     assert sorted(done()) == [f"{i}.png" for i in range(7)]
     with open(place / "TestPredictions" / "predictions.csv", newline="") as file:
         assert [row["file"] for row in csv.DictReader(file)] == [f"{i}.png" for i in range(7)]

@@ -1,31 +1,67 @@
 """Every recipe trains, judges and predicts on a tiny data set laid out as its owners do, and learns it by heart."""
+
 import json
 import math
 import runpy
 from pathlib import Path
 
+import layouts
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 
 import inference
-import layouts
 import train
 import utils
-from conftest import ROOT
 
 RECIPES = sorted((ROOT / "recipes").glob("*.py"))
-MAKERS = {"cityscapes24": layouts.make_cityscapes, "cityscapes34": layouts.make_cityscapes, "carvana": layouts.make_carvana, "gta5": layouts.make_gta5,
-          "voc2007": lambda root: layouts.make_voc(root, "2007", ("train", "val", "test")), "voc2012": lambda root: layouts.make_voc(root, "2012"),
-          "camvid": layouts.make_camvid}
-SHORT = dict(image_size=(48, 48), features=(16, 32), batch_size=4, accum_steps=1, training_iterations=240, base_lr=8e-3,
-             min_lr=1e-4, warmup_steps=10, decay_factor=4e6, eval_interval=60, eval_iterations=0, save_model_interval=240, num_workers=0, device="cpu",
-             precision="fp32", patience=0, training_scale=1.0, augment_strength=1.0, weight_decay=0.01)  # what keeps from learning by heart is not asked for
+MAKERS = {
+    "cityscapes24": layouts.make_cityscapes,
+    "cityscapes34": layouts.make_cityscapes,
+    "carvana": layouts.make_carvana,
+    "gta5": layouts.make_gta5,
+    "voc2007": lambda root: layouts.make_voc(root, "2007", ("train", "val", "test")),
+    "voc2012": lambda root: layouts.make_voc(root, "2012"),
+    "camvid": layouts.make_camvid,
+}
+SHORT = dict(
+    image_size=(48, 48),
+    features=(16, 32),
+    batch_size=4,
+    accum_steps=1,
+    training_iterations=240,
+    base_lr=8e-3,
+    min_lr=1e-4,
+    warmup_steps=10,
+    decay_factor=4e6,
+    eval_interval=60,
+    eval_iterations=0,
+    save_model_interval=240,
+    num_workers=0,
+    device="cpu",
+    precision="fp32",
+    patience=0,
+    training_scale=1.0,
+    augment_strength=1.0,
+    weight_decay=0.01,
+)  # what keeps from learning by heart is not asked for
 
 
 def test_the_published_systems_all_have_a_recipe():
     named = {path.stem for path in RECIPES}
-    assert named == {"cityscapes", "carvana", "carvana_unpadded", "voc2007", "voc2012", "gta5", "unet_strided", "unetpp", "camvid", "camvid_small"}
+    assert named == {
+        "cityscapes",
+        "carvana",
+        "carvana_unpadded",
+        "voc2007",
+        "voc2012",
+        "gta5",
+        "unet_strided",
+        "unetpp",
+        "camvid",
+        "camvid_small",
+    }
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
@@ -35,21 +71,27 @@ def test_a_recipe_says_where_it_comes_from_and_sets_constants_that_exist(recipe,
     utils.override(vars(train), [str(recipe)])
     monkeypatch.setattr(train, "num_workers", 0)
     train.check_settings()
-    assert train.optimizer == ("muon" if recipe.stem.startswith("camvid") else "adamw")  # the published systems' own
+    assert train.optimizer == (
+        "muon" if recipe.stem.startswith("camvid") else "adamw"
+    )  # the published systems' own
     assert len(runpy.run_path(str(recipe))["__doc__"]) > 150
 
 
 def test_camvid_small_asks_less_than_half_of_a_chip_that_has_no_bf16(monkeypatch):
     work = {}
     for precision in ("fp32", "bf16"):
-        monkeypatch.setattr(utils.Place, "best_precision", lambda self, precision=precision: precision)
+        monkeypatch.setattr(
+            utils.Place, "best_precision", lambda self, precision=precision: precision
+        )
         constants = runpy.run_path(str(ROOT / "recipes" / "camvid_small.py"))
         work[precision] = constants["training_iterations"] * math.prod(constants["image_size"])
-    assert .4 < work["fp32"] / work["bf16"] < .5, work
+    assert 0.4 < work["fp32"] / work["bf16"] < 0.5, work
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_learns_a_tiny_data_set_by_heart_and_colours_its_pictures(recipe, tmp_path, monkeypatch):
+def test_a_recipe_learns_a_tiny_data_set_by_heart_and_colours_its_pictures(
+    recipe, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     for name, value in utils.settings_of(vars(train)).items():
         monkeypatch.setattr(train, name, value)
@@ -59,16 +101,29 @@ def test_a_recipe_learns_a_tiny_data_set_by_heart_and_colours_its_pictures(recip
         monkeypatch.setattr(train, name, value)
     train.main()
     report = json.loads(Path("run/report.json").read_text())
-    assert report["train"]["mean_iou"] > .9, report["train"]
+    assert report["train"]["mean_iou"] > 0.9, report["train"]
 
-    pictures = [path for pattern in ("*.jpg", "*.png") for path in sorted((tmp_path / "data").rglob(pattern)) if "mask" not in path.name][:2]
+    pictures = [
+        path
+        for pattern in ("*.jpg", "*.png")
+        for path in sorted((tmp_path / "data").rglob(pattern))
+        if "mask" not in path.name
+    ][:2]
     Path("pictures").mkdir()
     for path in pictures:
         (Path("pictures") / path.name).write_bytes(path.read_bytes())
-    for name, value in dict(checkpoint="unet_model.pth", input_dir="pictures", output_dir="out", device="cpu", precision="fp32").items():
+    for name, value in dict(
+        checkpoint="unet_model.pth",
+        input_dir="pictures",
+        output_dir="out",
+        device="cpu",
+        precision="fp32",
+    ).items():
         monkeypatch.setattr(inference, name, value)
     monkeypatch.setattr(inference, "uncertainty_passes", 2 if "unet" in recipe.stem else 0)
     assert inference.main() == 0
     for path in pictures:
         with Image.open(path) as picture, Image.open(Path("out") / f"{path.stem}.png") as ids:
-            assert ids.size == picture.size and np.array(ids).max() < len(report["train"]["classes"])
+            assert ids.size == picture.size and np.array(ids).max() < len(
+                report["train"]["classes"]
+            )

@@ -1,4 +1,5 @@
 """A run that was stopped anywhere and taken up again ends as one that never was stopped: to the bit, on the CPU."""
+
 import csv
 import json
 import os
@@ -11,32 +12,50 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import ROOT, TINY, draw_squares
 
 import train
 import utils
-from conftest import ROOT, TINY, draw_squares
 from dataset import InputError
 
-LONG = dict(training_iterations=12, eval_interval=3, save_model_interval=2, dropout=.2)
+LONG = dict(training_iterations=12, eval_interval=3, save_model_interval=2, dropout=0.2)
 
 
 def outcome(run: Path) -> tuple:
     """What has to be the same: all weights and optimizer state, history and report without times."""
     saved, best = utils.load_checkpoint(run / "last.pth"), utils.load_checkpoint(run / "best.pth")
     state = saved["resume"]
-    tensors = {**saved["weights"], **{f"raw {name}": tensor for name, tensor in state["weights"].items()}, **{f"best {k}": v for k, v in best["weights"].items()}}
+    tensors = {
+        **saved["weights"],
+        **{f"raw {name}": tensor for name, tensor in state["weights"].items()},
+        **{f"best {k}": v for k, v in best["weights"].items()},
+    }
     for number, entry in state["optimizer"]["state"].items():
         tensors |= {f"{number} {name}": torch.as_tensor(value) for name, value in entry.items()}
     with open(run / "history.csv", newline="") as file:
-        history = [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
-    report = {name: value for name, value in json.loads((run / "report.json").read_text()).items() if name not in ("seconds", "images_per_second")}
-    return tensors, history, report, (saved["step"], best["step"], state["rates"], state["optimizer"]["param_groups"])
+        history = [
+            {name: value for name, value in row.items() if name != "seconds"}
+            for row in csv.DictReader(file)
+        ]
+    report = {
+        name: value
+        for name, value in json.loads((run / "report.json").read_text()).items()
+        if name not in ("seconds", "images_per_second")
+    }
+    return (
+        tensors,
+        history,
+        report,
+        (saved["step"], best["step"], state["rates"], state["optimizer"]["param_groups"]),
+    )
 
 
 def assert_same(run: Path, other: Path) -> None:
     (tensors, *rest), (other_tensors, *other_rest) = outcome(run), outcome(other)
     assert rest == other_rest
-    assert tensors.keys() == other_tensors.keys() and all(torch.equal(tensor, other_tensors[name]) for name, tensor in tensors.items())
+    assert tensors.keys() == other_tensors.keys() and all(
+        torch.equal(tensor, other_tensors[name]) for name, tensor in tensors.items()
+    )
 
 
 @pytest.fixture
@@ -49,59 +68,112 @@ def stop_after(monkeypatch):
             if training.step + 1 == step:
                 os.kill(os.getpid(), number)
             return take(training, batches)
+
         monkeypatch.setattr(train.Training, "take_step", take_and_signal)
+
     return plan
 
 
-@pytest.mark.parametrize("options", [dict(), dict(accum_steps=2), dict(ema_decay=.9), dict(architecture="unet++", deep_supervision=True),
-                                     dict(lr_schedule="plateau", plateau_patience=1), dict(accum_steps=2, ema_decay=.9, lr_schedule="cosine")], ids=str)
-def test_row_14_stopped_at_random_points_with_other_workers_a_run_ends_the_same(run_train, tmp_path, monkeypatch, stop_after, options):
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(),
+        dict(accum_steps=2),
+        dict(ema_decay=0.9),
+        dict(architecture="unet++", deep_supervision=True),
+        dict(lr_schedule="plateau", plateau_patience=1),
+        dict(accum_steps=2, ema_decay=0.9, lr_schedule="cosine"),
+    ],
+    ids=str,
+)
+def test_row_14_stopped_at_random_points_with_other_workers_a_run_ends_the_same(
+    run_train, tmp_path, monkeypatch, stop_after, options
+):
     draw_squares(tmp_path / "own", 10)
     settings = {**LONG, **options, "dataset": "own"}
     run_train(**settings, run_dir="straight")
     for attempt, stop in enumerate(random.Random(str(options)).sample(range(1, 12), 4)):
         stop_after(stop)
         run_train(**settings, run_dir=f"split{attempt}", num_workers=attempt % 3)
-        assert run_train.status == 143 and utils.load_checkpoint(tmp_path / f"split{attempt}" / "last.pth")["step"] == stop
+        assert (
+            run_train.status == 143
+            and utils.load_checkpoint(tmp_path / f"split{attempt}" / "last.pth")["step"] == stop
+        )
         stop_after(0)
         run_train(**settings, resume=f"split{attempt}", num_workers=(attempt + 1) % 3)
         assert run_train.status == 0
         assert_same(tmp_path / "straight", tmp_path / f"split{attempt}")
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals to a group of processes are a matter of Unix")
+@pytest.mark.skipif(
+    os.name != "posix", reason="signals to a group of processes are a matter of Unix"
+)
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_step_in_hand_saves_and_says_how_to_go_on(project, number, status):
     draw_squares(project / "own", 8)
-    settings = [f"{name}={value}" for name, value in {**TINY, "dataset": "own", "training_iterations": 100000, "num_workers": 1,
-                                                      "save_model_interval": 100000}.items()]
-    process = subprocess.Popen([sys.executable, "train.py", *settings], cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    settings = [
+        f"{name}={value}"
+        for name, value in {
+            **TINY,
+            "dataset": "own",
+            "training_iterations": 100000,
+            "num_workers": 1,
+            "save_model_interval": 100000,
+        }.items()
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "train.py", *settings],
+        cwd=project,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     deadline = time.time() + 120
     while not list(project.glob("TrainingOutput/*/history.csv")) and time.time() < deadline:
-        time.sleep(.2)
+        time.sleep(0.2)
     os.killpg(process.pid, number)  # as the terminal does it: to the workers too
     out, errors = process.communicate(timeout=60)
     assert process.returncode == status and "Traceback" not in errors, errors
     run = next(project.glob("TrainingOutput/*"))
-    assert f"to go on: python train.py {settings[0]}" in out and out.strip().endswith(f"resume=TrainingOutput/{run.name}")
+    assert f"to go on: python train.py {settings[0]}" in out and out.strip().endswith(
+        f"resume=TrainingOutput/{run.name}"
+    )
     step = utils.load_checkpoint(run / "last.pth")["step"]
     assert step > 0 and f"stopped after step {step};" in out
-    shorter = [f"training_iterations={step + 2}" if "training_iterations" in setting else setting for setting in settings]
-    done = subprocess.run([sys.executable, "train.py", *shorter, "resume=true"], cwd=project, capture_output=True, text=True)
+    shorter = [
+        f"training_iterations={step + 2}" if "training_iterations" in setting else setting
+        for setting in settings
+    ]
+    done = subprocess.run(
+        [sys.executable, "train.py", *shorter, "resume=true"],
+        cwd=project,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert f"goes on after step {step}" in done.stdout and (run / "report.json").exists()
 
 
-def test_what_would_change_the_run_is_refused_by_name_with_both_values_and_the_rest_may_change(run_train, tmp_path, stop_after):
+def test_what_would_change_the_run_is_refused_by_name_with_both_values_and_the_rest_may_change(
+    run_train, tmp_path, stop_after
+):
     draw_squares(tmp_path / "own", 8)
-    settings = {**LONG, "dataset": "own", "base_lr": .02}
+    settings = {**LONG, "dataset": "own", "base_lr": 0.02}
     stop_after(5)
     run_train(**settings, run_dir="run")
-    for changed, sentence in ((dict(base_lr=.5), r"base_lr is 0.5 and was 0.02"), (dict(features=(4, 4)), r"features is \[4, 4\] and was \[4, 8\]"),
-                              (dict(seed=3), "seed is 3 and was 0")):
+    for changed, sentence in (
+        (dict(base_lr=0.5), r"base_lr is 0.5 and was 0.02"),
+        (dict(features=(4, 4)), r"features is \[4, 4\] and was \[4, 8\]"),
+        (dict(seed=3), "seed is 3 and was 0"),
+    ):
         with pytest.raises(InputError, match=sentence):
             run_train(**{**settings, **changed}, resume="run")
-    run_train(**{**settings, "training_iterations": 14, "save_model_interval": 5}, resume="run", cache=False)
+    run_train(
+        **{**settings, "training_iterations": 14, "save_model_interval": 5},
+        resume="run",
+        cache=False,
+    )
     assert utils.load_checkpoint(tmp_path / "run" / "last.pth")["step"] == 14
 
 
@@ -110,7 +182,9 @@ def test_a_cosine_schedule_keeps_its_length(run_train, tmp_path, stop_after):
     stop_after(5)
     run_train(**LONG, dataset="own", run_dir="run", lr_schedule="cosine")
     with pytest.raises(InputError, match="training_iterations is 20 and was 12"):
-        run_train(**{**LONG, "training_iterations": 20}, dataset="own", resume="run", lr_schedule="cosine")
+        run_train(
+            **{**LONG, "training_iterations": 20}, dataset="own", resume="run", lr_schedule="cosine"
+        )
 
 
 def test_changed_pictures_are_refused_on_resuming(run_train, tmp_path, stop_after):
@@ -140,7 +214,10 @@ def test_resuming_a_finished_run_writes_its_report_again(run_train, tmp_path):
     before = (tmp_path / "run" / "report.json").read_bytes()
     (tmp_path / "run" / "report.json").unlink()
     run_train(**LONG, dataset="own", resume="run")
-    assert json.loads((tmp_path / "run" / "report.json").read_text())["test"] == json.loads(before)["test"]
+    assert (
+        json.loads((tmp_path / "run" / "report.json").read_text())["test"]
+        == json.loads(before)["test"]
+    )
 
 
 @pytest.mark.parametrize("resume", ["true", "nowhere"])
@@ -154,6 +231,7 @@ def test_resuming_without_a_run_says_so_before_anything_is_read(run_train, monke
 def test_a_disk_that_knows_no_locks_is_no_hindrance(tmp_path, monkeypatch, capsys):
     def unknown(*_):
         raise OSError(38, "Function not implemented")
+
     monkeypatch.setattr(train.fcntl, "lockf", unknown)
     with train.locked(tmp_path):
         assert "can't be locked (Function not implemented)" in capsys.readouterr().out
@@ -163,9 +241,18 @@ def test_a_disk_that_knows_no_locks_is_no_hindrance(tmp_path, monkeypatch, capsy
 def test_two_runs_in_one_folder_are_refused(run_train, tmp_path):
     draw_squares(tmp_path / "own", 8)
     run_train(**LONG, dataset="own", run_dir="run")
-    holder = subprocess.Popen([sys.executable, "-c", "import sys; sys.path.insert(0, sys.argv[1]); import train, pathlib, time\n"
-                               "with train.locked(pathlib.Path('run')): print('held', flush=True); time.sleep(60)", str(ROOT)],
-                              cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys; sys.path.insert(0, sys.argv[1]); import train, pathlib, time\n"
+            "with train.locked(pathlib.Path('run')): print('held', flush=True); time.sleep(60)",
+            str(ROOT),
+        ],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(InputError, match="run is being written by another run"):
@@ -185,8 +272,13 @@ def test_the_only_copy_of_a_model_is_kept_when_a_new_run_replaces_it(run_train, 
     only = (tmp_path / "unet_model.pth").read_bytes()
     (tmp_path / "second" / "best.pth").unlink()
     run_train(dataset="own", run_dir="third", seed=2)
-    kept, = tmp_path.glob("unet_model-*.pth")
-    assert kept.read_bytes() == only != (tmp_path / "unet_model.pth").read_bytes() == (tmp_path / "third" / "best.pth").read_bytes()
+    (kept,) = tmp_path.glob("unet_model-*.pth")
+    assert (
+        kept.read_bytes()
+        == only
+        != (tmp_path / "unet_model.pth").read_bytes()
+        == (tmp_path / "third" / "best.pth").read_bytes()
+    )
 
 
 def test_a_strangers_unet_model_is_kept_and_not_loaded(run_train, tmp_path, capsys):
@@ -194,9 +286,11 @@ def test_a_strangers_unet_model_is_kept_and_not_loaded(run_train, tmp_path, caps
     torch.save({"head.weight": torch.zeros(1)}, tmp_path / "unet_model.pth")
     strangers = (tmp_path / "unet_model.pth").read_bytes()
     run_train(dataset="own", run_dir="run")
-    kept, = tmp_path.glob("unet_model-*.pth")
+    (kept,) = tmp_path.glob("unet_model-*.pth")
     assert kept.read_bytes() == strangers and "it is kept as" in capsys.readouterr().out
-    assert (tmp_path / "unet_model.pth").read_bytes() == (tmp_path / "run" / "best.pth").read_bytes()
+    assert (tmp_path / "unet_model.pth").read_bytes() == (
+        tmp_path / "run" / "best.pth"
+    ).read_bytes()
 
 
 def test_what_a_kill_left_in_the_run_is_taken_away(run_train, tmp_path):
@@ -209,7 +303,25 @@ def test_what_a_kill_left_in_the_run_is_taken_away(run_train, tmp_path):
 
 def test_an_error_ends_the_workers_too(project):
     draw_squares(project / "own", 8)
-    settings = {**TINY, "dataset": "own", "num_workers": 1, "base_lr": 1e30, "warmup_steps": 0, "training_iterations": 100, "eval_interval": 100, "grad_clip": 0}
-    done = subprocess.run([sys.executable, "train.py", *(f"{name}={value}" for name, value in settings.items())], cwd=project, capture_output=True, text=True,
-                          timeout=120)
-    assert done.returncode == 1 and "start again with a lower base_lr" in done.stderr and "Traceback" not in done.stderr
+    settings = {
+        **TINY,
+        "dataset": "own",
+        "num_workers": 1,
+        "base_lr": 1e30,
+        "warmup_steps": 0,
+        "training_iterations": 100,
+        "eval_interval": 100,
+        "grad_clip": 0,
+    }
+    done = subprocess.run(
+        [sys.executable, "train.py", *(f"{name}={value}" for name, value in settings.items())],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (
+        done.returncode == 1
+        and "start again with a lower base_lr" in done.stderr
+        and "Traceback" not in done.stderr
+    )

@@ -4,6 +4,7 @@
 
 It judges the last split of the checkpoint's own data set, prints the curve and draws TrainingOutput/uncertainty.png.
 """
+
 import sys
 from pathlib import Path
 
@@ -24,13 +25,18 @@ def collect(saved: dict) -> tuple[np.ndarray, np.ndarray, str]:
     constants, place = saved["constants"], utils.Place("auto", "auto")
     inference.checkpoint, inference.uncertainty_passes = checkpoint, passes
     model = inference.load_model(saved, place)
-    data = prepare(constants["dataset"], constants["data_dir"], tuple(saved["image_size"]), seed=constants["seed"])
+    data = prepare(
+        constants["dataset"],
+        constants["data_dir"],
+        tuple(saved["image_size"]),
+        seed=constants["seed"],
+    )
     split = list(data.splits)[-1]
     wrong, uncertain = [], []
     for row in data.splits[split]:
         mask = data.read_full_mask(row)
         small = resize_image(read_image(data.pairs[row].image), saved["image_size"])
-        found, = inference.predict(model, [mask.shape], small[None], place)
+        (found,) = inference.predict(model, [mask.shape], small[None], place)
         wrong.append((found.ids != mask)[mask != IGNORE])
         uncertain.append(found.uncertainty[:, mask != IGNORE])
     return np.concatenate(wrong), np.concatenate(uncertain, axis=1), split
@@ -45,17 +51,29 @@ def error_of_kept(wrong: np.ndarray, uncertainty: np.ndarray, shares: np.ndarray
 
 def main() -> None:
     wrong, uncertain, split = collect(utils.load_checkpoint(Path(checkpoint)))
-    shares = np.linspace(.05, 1, 20)
-    curves = {name: error_of_kept(wrong, values, shares) for name, values in zip(("total", "epistemic"), uncertain)}
+    shares = np.linspace(0.05, 1, 20)
+    curves = {
+        name: error_of_kept(wrong, values, shares)
+        for name, values in zip(("total", "epistemic"), uncertain)
+    }
     figure = utils.new_figure(6, 3.6)
     axes = figure.subplots()
     for name, curve in curves.items():
-        axes.plot(shares * 100, curve * 100, "o-", markersize=3, label=f"kept by {name} uncertainty")
-    axes.set(xlabel="% of pixels kept, the most certain first", ylabel="% of them wrong", title=f"{split} split, {passes} passes", ylim=(0, None))
-    axes.grid(alpha=.3)
+        axes.plot(
+            shares * 100, curve * 100, "o-", markersize=3, label=f"kept by {name} uncertainty"
+        )
+    axes.set(
+        xlabel="% of pixels kept, the most certain first",
+        ylabel="% of them wrong",
+        title=f"{split} split, {passes} passes",
+        ylim=(0, None),
+    )
+    axes.grid(alpha=0.3)
     axes.legend()
     utils.save_figure(Path("TrainingOutput") / "uncertainty.png", figure)
-    print(f"{split} split, {passes} passes; share of pixels kept, and of them wrong by total and by epistemic uncertainty")
+    print(
+        f"{split} split, {passes} passes; share of pixels kept, and of them wrong by total and by epistemic uncertainty"
+    )
     for share, *errors in zip(shares, *curves.values()):
         print(f"{share:6.0%}" + "".join(f"{error:10.2%}" for error in errors))
 
