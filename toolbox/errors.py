@@ -1,0 +1,121 @@
+"""What a user can put right ends in one sentence: what was found, what was expected, what to do."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from toolbox.processes import is_first, processes
+
+LOST_COMPANY = ("Connection closed", "Connection reset", "Broken pipe", "imed out", "abort")
+NO_MEMORY = ("out of memory", "can't allocate memory", "Insufficient memory")
+
+
+class InputError(Exception):
+    """Something a user can put right; the message says what was found and expected, and what to
+    do."""
+
+
+def unfit(path: str, error: Exception) -> InputError:
+    """What to say of a checkpoint whose weights are not those of its net."""
+    return InputError(
+        f"{path} does not fit the net that it describes ({str(error).splitlines()[0]}); expected "
+        "one that train.py wrote"
+    )
+
+
+@contextmanager
+def noted(problems: list[str]) -> Iterator[None]:
+    """Go on after a problem, so that all of them are named at once."""
+    try:
+        yield
+    except InputError as problem:
+        problems.append(str(problem))
+
+
+def check_parts(setting: str, text: str, known: dict, example: str) -> list:
+    """What a text such as "flip+color" names of what is known; "" names nothing."""
+    names = text.split("+") if text else []
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f"{setting} is {text!r}, of which {name!r} is unknown; expected "
+                f"{', '.join(known)} or some of them such as {example}"
+            )
+    return [known[name] for name in names]
+
+
+# ---- running short of memory ----
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether there was too little memory; on CPUs PyTorch has no error of its own for it."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY)
+
+
+def smaller_batch(batch_size: int, accum_steps: int) -> str:
+    """Settings that need less memory and show as many pictures to a step."""
+    for size in range(batch_size // 2, 0, -1):
+        if batch_size % size == 0:
+            parts = accum_steps * batch_size // size
+            return f"batch_size={size} with accum_steps={parts}, as many pictures to a step"
+    return "a smaller image_size"
+
+
+@contextmanager
+def memory_explained(where: str, constants: dict) -> Iterator[None]:
+    """Too little memory in training ends in a sentence that says what to lower."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if "shared memory" in str(error):
+            raise InputError(
+                "the workers ran out of shared memory, of which containers have little; "
+                "give more (docker: --shm-size=8g), or set num_workers=0"
+            ) from error
+        if not is_out_of_memory(error):
+            raise
+        batch_size, accum_steps = constants["batch_size"], constants["accum_steps"]
+        raise InputError(
+            f"out of memory on {where} with batch_size {batch_size}, image_size "
+            f"{constants['image_size']} and features {constants['features']}; "
+            f"try {smaller_batch(batch_size, accum_steps)}, or lower image_size or features "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+
+
+# ---- the end of a script ----
+
+
+@contextmanager
+def ending_in_a_sentence() -> Iterator[None]:
+    """What the user can put right ends the script in a sentence, not in a traceback."""
+    try:
+        yield
+    except InputError as problem:
+        # One from a worker comes with the worker's traceback before it.
+        leave(str(problem).rpartition("InputError: ")[2])
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+    except RuntimeError as error:
+        if processes() == 1 or not any(words in str(error) for words in LOST_COMPANY):
+            raise
+        leave(
+            "another process of this run has ended; what it said stands above. Without a cause "
+            "there it was killed: start again, training with resume=true, or let torchrun do so "
+            f"by itself with --max-restarts=3 ({str(error).splitlines()[0]})"
+        )
+
+
+def leave(sentence: str) -> None:
+    """End with a sentence."""
+    if processes() == 1:
+        sys.exit(sentence)
+    if (
+        not is_first()
+    ):  # where all failed alike, the first says so and torchrun ends the others meanwhile
+        time.sleep(2)
+    print(sentence, file=sys.stderr, flush=True)
+    os._exit(1)  # leaving in good order would wait for the others, who wait for this one

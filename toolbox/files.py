@@ -1,0 +1,190 @@
+"""Files that are never torn: written aside, flushed, renamed; a folder's lock; what tells
+whether files changed."""
+
+import csv
+import hashlib
+import io
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from filelock import FileLock, SoftFileLock, Timeout
+
+from toolbox.errors import InputError
+from toolbox.processes import is_first
+
+NEEDED = {"format", "model", "weights", "classes", "image_size"}  # of a checkpoint
+JUNK = {"thumbs.db", "desktop.ini"}  # what file managers leave, beside names that start with a dot
+
+
+# ---- writing ----
+
+
+@contextmanager
+def writing(where: Path) -> Iterator[None]:
+    """A full or read-only disk ends in a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{where} can't be written ({error.strerror or error}); what was there before is as it "
+            "was. Make room, or give leave to write, and start again"
+        ) from error
+
+
+def replace(aside: Path, path: Path) -> None:
+    """Put aside in path's place; Windows refuses that while another program has path open."""
+    for wait in (0.1, 0.5, 2):
+        with suppress(PermissionError):
+            return os.replace(aside, path)
+        time.sleep(wait)
+    os.replace(aside, path)
+
+
+def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Let write fill a file beside path, then put it in path's place."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(aside, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            replace(aside, path)
+    finally:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_atomic(path, lambda file: file.write(text.encode()))
+
+
+def write_table(path: Path, rows: Sequence[Sequence]) -> None:
+    """Rows as CSV."""
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def save_tensors(path: Path, content: dict) -> None:
+    memory = io.BytesIO()  # told of a full disk, torch.save says nothing that a user understands
+    torch.save(content, memory)
+    write_atomic(path, lambda file: file.write(memory.getbuffer()))
+
+
+def load_tensors(path: Path) -> dict:
+    """What save_tensors wrote; weights_only, so that a stranger's file can't run code."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{path} can't be read ({reason}); give leave to read it") from error
+    except Exception as error:  # a dozen kinds for a file that is torn, foreign or hostile
+        raise not_ours(path, type(error).__name__) from error
+
+
+def check_checkpoint(path: Path, content: dict) -> dict:
+    """The content of a file, if it is a checkpoint of this project."""
+    if not isinstance(content, dict) or not NEEDED <= content.keys():
+        raise not_ours(path, "it lacks what inference needs")
+    if content["format"] != 1:
+        raise not_ours(path, f"format {content['format']}")
+    return content
+
+
+def not_ours(path: Path, found: str) -> InputError:
+    return InputError(
+        f"{path} is not a checkpoint of this project ({found}); expected one that train.py wrote"
+    )
+
+
+def sweep(folder: Path) -> None:
+    """Take away what a killed process left half done, a day later, when nobody is at it any
+    more."""
+    for path in folder.glob(".unfinished-*"):
+        if time.time() - path.stat().st_mtime > 86400:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+# ---- knowing ----
+
+
+def list_files(folder: Path) -> list[Path]:
+    """What lies in a folder, without what file managers leave there."""
+    try:
+        found = sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(
+            f"{folder} can't be read ({error.strerror}); give leave to read it"
+        ) from error
+    return [path for path in found if path.name[0] != "." and path.name.lower() not in JUNK]
+
+
+def fingerprint(*parts) -> str:
+    """Twelve letters that are others as soon as any part is another."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+
+
+def file_facts(paths: Sequence[Path]) -> list[tuple[str, int, int]]:
+    """What changes when a file does."""
+    facts = [path.stat() for path in paths]
+    return [
+        (str(path.resolve()), fact.st_size, fact.st_mtime_ns) for path, fact in zip(paths, facts)
+    ]
+
+
+# ---- one at a time ----
+
+
+def take_lock(lock: FileLock, folder: Path) -> None:
+    """Hold the lock; where the disk knows none, say so and go on without.
+
+    A soft lock, a mere file, would outlive a kill; newer versions of filelock fall back to it.
+    """
+    reason = ""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            lock.acquire(blocking=False)
+    except Timeout as error:
+        raise InputError(
+            f"{folder} is being written by another run; wait for its end, or name another run_dir"
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+    if isinstance(lock, SoftFileLock):
+        lock.release()
+        reason = "this disk knows no locks"
+    if reason:
+        print(f"{folder} can't be locked ({reason}): see to it that no other run writes there")
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Two runs in one folder would write over each other; the first process holds the lock for all.
+
+    It goes with the process, however that ends.
+    """
+    if not is_first():
+        yield
+        return
+    path = folder / ".lock"
+    with writing(folder):
+        path.touch()
+    lock = FileLock(path)
+    take_lock(lock, folder)
+    try:
+        for torn in folder.glob(".*.tmp"):  # what a kill left
+            torn.unlink()
+        yield
+    finally:
+        with suppress(OSError):  # Windows takes it away itself
+            path.unlink(missing_ok=True)
+        lock.release()
