@@ -1,0 +1,178 @@
+"""Many pictures: threads read what comes next and write what is done while the net works."""
+
+import errno
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from toolbox import processes
+from toolbox.errors import InputError, is_out_of_memory
+from toolbox.machine import Place
+from toolbox.masks import read_image, resize_image
+from toolbox.outputs import Job, Note, Outputs, name_outputs
+from toolbox.tiles import Prediction
+
+AT_ONCE = 64_000_000  # pixels in memory, read, coloured or written; a bigger picture is alone there
+
+
+class Picture(NamedTuple):
+    """A picture that was read: as it is, and as the net takes it."""
+
+    job: Job
+    image: np.ndarray
+    small: np.ndarray
+
+
+class Colouring:
+    """How the pictures of one run of inference.py are coloured, from files to files.
+
+    predict gives Predictions for a batch (B, h, w, 3) of pictures that had these heights and
+    widths; net_size is the size at which a picture of some height and width goes into the net.
+    """
+
+    def __init__(
+        self,
+        constants: dict,
+        saved: dict,
+        place: Place,
+        predict: Callable[[list[tuple[int, int]], np.ndarray], list[Prediction]],
+        net_size: Callable[[tuple[int, ...]], Sequence[int]],
+    ):
+        self.constants, self.place = constants, place
+        self.predict, self.net_size = predict, net_size
+        self.outputs = Outputs(constants, saved, place)
+
+    # ---- one picture ----
+
+    def describe(self, path: Path, name: str) -> Job:
+        # Why one can't be opened is said when it is read.
+        with suppress(Exception), Image.open(path) as picture:
+            size = tuple(self.net_size((picture.height, picture.width)))
+            return Job(path, name, self.outputs.key(path), picture.width * picture.height, size)
+        return Job(path, name, "", 0, ())
+
+    def complain(self, job: Job, problem: Exception) -> None:
+        """Name a picture that can't be coloured; the others go on."""
+        if is_out_of_memory(problem):
+            problem = InputError(
+                f"{job.path} is too big for the memory of {self.place}; cut it, or try tile=true "
+                "or device=cpu"
+            )
+        if not isinstance(problem, InputError):
+            raise problem
+        tqdm.write(str(problem), file=sys.stderr)
+
+    def read(self, job: Job) -> Picture | None:
+        try:
+            image = read_image(job.path)
+            return Picture(job, image, resize_image(image, self.net_size(image.shape)))
+        except (InputError, MemoryError, cv2.error) as problem:
+            self.complain(job, problem)
+        return None
+
+    def color(self, batch: list[Picture]) -> list[tuple[Picture, Prediction]]:
+        """Predictions for a batch; where memory is too short for all of it at once, one by one."""
+        try:
+            # A picture may be turned by its EXIF, and then be of another size than the others.
+            if len({picture.small.shape for picture in batch}) == 1:
+                smalls = [picture.small for picture in batch]
+                together = np.stack(smalls) if len(smalls) > 1 else smalls[0][None]
+                shapes = [picture.image.shape[:2] for picture in batch]
+                return list(zip(batch, self.predict(shapes, together)))
+        except (RuntimeError, MemoryError) as problem:
+            if len(batch) == 1 or not is_out_of_memory(problem):
+                self.complain(batch[0].job, problem)
+                return []
+        return [result for picture in batch for result in self.color([picture])]
+
+    def write(self, picture: Picture, found: Prediction) -> tuple[Job, Note] | None:
+        job = picture.job
+        try:
+            return job, self.outputs.write(job, picture.image, found)
+        except (MemoryError, cv2.error) as problem:
+            self.complain(job, problem)
+        except InputError as problem:
+            # Nothing else that keeps one file from being written would spare the next.
+            if getattr(problem.__cause__, "errno", 0) != errno.ENAMETOOLONG:
+                raise
+            too_long = "too long a name for what is added to it, such as _overlay.png"
+            self.complain(job, InputError(f"{job.path} has {too_long}; give it a shorter one"))
+        return None
+
+    # ---- all of them ----
+
+    def group(self, jobs: Sequence[Job]) -> list[list[Job]]:
+        """Batches in order: pictures of one size for the net, as many as batch_size and memory
+        allow."""
+        groups: list[list[Job]] = []
+        most = self.constants["batch_size"]
+        if self.outputs.uncertainty:  # the dropout of one would depend on its neighbours
+            most = 1
+        for job in jobs:
+            last = groups[-1] if groups else []
+            is_like = bool(last) and job.size == last[0].size and len(last) < most
+            if is_like and sum(one.pixels for one in [*last, job]) <= AT_ONCE:
+                last.append(job)
+            else:
+                groups.append([job])
+        return groups
+
+    def color_all(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Note] | None]:
+        """Each job and its note once its files are written; None where that failed."""
+        groups = self.group(jobs)
+        # One autocast for all: it casts the weights once.
+        with ThreadPoolExecutor(min(8, processes.cores())) as pool, self.place.autocast():
+
+            def begin(group: list[Job]) -> list[Future]:
+                return [pool.submit(self.read, job) for job in group]
+
+            reading, writing = begin(groups[0]) if groups else [], []
+            for group, following in zip(groups, [*groups[1:], []]):
+                batch = [picture for future in reading if (picture := future.result())]
+                is_small = sum(job.pixels for job in [*group, *following]) <= 2 * AT_ONCE
+                reading = begin(following) if is_small else []
+                results = self.color(batch) if batch else []
+                yield from (future.result() for future in writing)
+                writing = [pool.submit(self.write, *result) for result in results]
+                if not is_small:  # a big picture is alone in memory
+                    del batch, results
+                    yield from (future.result() for future in writing)
+                    reading, writing = begin(following), []
+            yield from (future.result() for future in writing)
+
+    def run(self) -> int:
+        """Colour what is missing, shared out among the processes; returns the exit status."""
+        files = processes.from_first(self.outputs.find_pictures)
+        number, count = processes.rank(), processes.processes()
+        own = [self.describe(*item) for item in list(name_outputs(files).items())[number::count]]
+        self.outputs.check(own)
+        notes = {job.path: note for job in own if (note := self.outputs.find_note(job))}
+        earlier = sum(processes.from_all(len(notes)))
+        missing = processes.from_all([job for job in own if job.path not in notes])
+        missing = sorted(job for part in missing for job in part)[number::count]
+        is_quiet = not processes.is_first()
+        with tqdm(total=len(missing), desc="colouring", unit="picture", disable=is_quiet) as bar:
+            for done in self.color_all(missing):
+                bar.update()
+                if done:
+                    notes[done[0].path] = done[1]
+        notes = {path: note for part in processes.from_all(notes) for path, note in part.items()}
+        if processes.is_first():
+            self.outputs.write_tables([(path.name, notes[path]) for path in files if path in notes])
+        processes.from_all(
+            None
+        )  # torchrun ends the others as soon as one says that something failed
+        failed = len(files) - len(notes)
+        before = f", {earlier} of them before (overwrite=true does them again)" if earlier else ""
+        missed = f", {failed} could not be" if failed else ""
+        where = self.outputs.output_dir
+        print(f"{len(notes)} of {len(files)} pictures coloured{before}{missed}; see {where}")
+        return 1 if failed and processes.is_first() else 0

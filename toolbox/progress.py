@@ -1,0 +1,123 @@
+"""How far a run is: its steps, rates and evaluations, whether one is due, and what to say of it."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from toolbox import advice, processes
+from toolbox.errors import InputError
+from toolbox.machine import Machinery, Place
+from toolbox.prepared import Data
+from toolbox.watch import Bar, Clock, Thinned
+
+
+class Progress:
+    """train.py's Training fills in machine, splits and stream, and has a rate_at()."""
+
+    machine: Machinery
+
+    def __init__(self, constants: dict, data: Data, place: Place):
+        self.constants, self.data, self.place = constants, data, place
+        self.step = 0
+        self.rates: list[float] = []  # of each step
+        self.losses: list[float] = []  # of each since the start or the last resuming
+        self.history: list[dict] = []  # a row for each evaluation
+        self.seen = Thinned()
+        self.clock = Clock()
+        self.adviser = advice.Adviser()
+        self.only_class = -1  # the one that the last evaluation took all validation pixels for
+
+    # ---- where it stands ----
+
+    def images_per_step(self) -> int:
+        of_one = self.constants["accum_steps"] * self.constants["batch_size"]
+        return of_one * processes.processes()
+
+    def images_seen(self) -> int:
+        return self.step * self.images_per_step()
+
+    def speed(self) -> float:
+        """Images a second while training."""
+        return self.images_seen() / max(self.clock.training_seconds, 1e-9)
+
+    def epochs(self) -> float:
+        """How often the whole run sees each picture."""
+        images = self.constants["training_iterations"] * self.images_per_step()
+        return images / len(self.data.splits["train"])
+
+    def is_judged(self) -> bool:
+        """Whether there is an evaluation of this step."""
+        return bool(self.history) and self.history[-1]["step"] == self.step
+
+    def is_due(self) -> bool:
+        """Whether an evaluation stands out: one that a signal cut off is made up for later."""
+        is_last = self.step >= self.constants["training_iterations"]
+        is_time = self.step % self.constants["eval_interval"] == 0
+        return self.step > 0 and not self.is_judged() and (is_time or is_last)
+
+    def is_time_to_save(self) -> bool:
+        return self.step % self.constants["save_model_interval"] == 0 or self.is_over()
+
+    def is_over(self) -> bool:
+        if self.step >= self.constants["training_iterations"]:
+            return True
+        waited = len(self.history) - 1 - self.best_row() if self.history else 0
+        return 0 < self.constants["patience"] <= waited
+
+    def best_row(self) -> int:
+        """Which evaluation had the highest validation mean IoU; one that is no number is the
+        lowest, and where all are so, it is the last."""
+        scores = [row["val_mean_iou"] for row in self.history]
+        scores = [-1 if math.isnan(score) else score for score in scores]
+        return scores.index(max(scores)) if max(scores) >= 0 else len(scores) - 1
+
+    # ---- a step ----
+
+    def took(self, rate: float, loss: float) -> None:
+        """One step more."""
+        self.step += 1
+        self.rates.append(rate)
+        self.losses.append(loss)
+        self.clock.tick()
+
+    def show_step(self, bar: Bar) -> None:
+        bar.took(self.losses[-1], self.rates[-1], self.speed(), self.machine.skipped)
+
+    def finite(self, rate: float, total: Tensor, norm: Tensor) -> float:
+        """The step's loss over all processes; where it or the gradient is no number, the run stops
+        before the weights change."""
+        mean = processes.mean_of_all(total)
+        loss_value, norm_value = torch.stack([mean, norm]).tolist()  # the one wait for the device
+        if not self.machine.is_sound(loss_value, norm_value):
+            first = self.images_seen()
+            positions = range(first, first + self.images_per_step())
+            files = self.data.files([self.stream.row(position) for position in positions])
+            found = (self.step + 1, rate, loss_value, norm_value)
+            raise InputError(advice.explain_not_finite(*found, self.place.precision, files))
+        return loss_value
+
+    def warn(self, bar: Bar) -> None:
+        """At the start, after a tenth and after each evaluation: what is likely to be wrong."""
+        tenth = self.constants["training_iterations"] // 10
+        if self.is_judged() or self.step in (0, tenth):
+            for sentence in self.adviser.new_warnings(self.facts()):
+                bar.write(sentence)
+
+    def facts(self) -> advice.Facts:
+        counts = {split: self.data.counts(split) for split in self.data.splits}
+        return advice.Facts(
+            self.constants,
+            self.data.table.names,
+            counts,
+            self.step,
+            self.history,
+            self.losses,
+            self.planned_rates() if self.step == 0 else [],
+            self.only_class,
+        )
+
+    def planned_rates(self) -> list[float]:
+        """The rates of the steps to come, as far as they are known."""
+        last = self.constants["training_iterations"]
+        return [self.rate_at(step) for step in range(self.step + 1, last + 1)]

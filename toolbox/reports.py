@@ -1,0 +1,139 @@
+"""The end of a run: report.json, the closing table, and the pictures of the split that judges."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from toolbox import pictures, plots
+from toolbox.files import write_text
+from toolbox.keeping import Run
+from toolbox.masks import Table
+from toolbox.stages import count_parameters
+
+SUMS = {"pixel_accuracy": "pixel accuracy", "mean_iou": "mean IoU", "mean_dice": "mean Dice"}
+
+
+def number(value) -> float | None:
+    """As JSON holds it: nothing where a class is absent."""
+    return None if math.isnan(value) else float(value)
+
+
+def report_of(scores: dict, names: Sequence[str]) -> dict:
+    """A split's scores as report.json holds them, with the baseline: always the commonest class."""
+    share = scores["share"]
+    classes = []
+    for i, name in enumerate(names):
+        entry = {key: number(scores[key][i]) for key in ("share", "iou", "dice")}
+        classes.append({"name": name, **entry})
+    commonest = int(share.nan_to_num().argmax())
+    present = max(1, int((share > 0).sum()))
+    baseline = {
+        "class": names[commonest],
+        "pixel_accuracy": number(share[commonest]),
+        "mean_iou": number(share[commonest] / present),
+    }
+    sums = {key: number(scores[key]) for key in SUMS}
+    return {**sums, "classes": classes, "baseline": baseline}
+
+
+def cell(value: float | str | None) -> str:
+    if isinstance(value, str):
+        return value
+    return "-" if value is None else f"{value:.4f}"
+
+
+def closing_table(report: dict[str, dict]) -> str:
+    """A column for each split, a row for each class with its share of the last split's pixels."""
+    splits = list(report.values())
+    rows = [("", [*report, "share"])]
+    for key, title in SUMS.items():
+        rows.append((title, [split[key] for split in splits]))
+    for classes in zip(*(split["classes"] for split in splits)):
+        share = f"{classes[-1]['share'] or 0:.1%}"
+        rows.append((f"  IoU {classes[0]['name']}", [*(entry["iou"] for entry in classes), share]))
+    commonest = [split["baseline"]["class"] for split in splits]
+    rows.append(("always the commonest class:", commonest))
+    for key in ("pixel_accuracy", "mean_iou"):
+        rows.append((f"  {SUMS[key]}", [split["baseline"][key] for split in splits]))
+
+    first = max(len(title) for title, _ in rows)
+    other = 3 + max(len(cell(value)) for _, values in rows for value in values)
+    lines = []
+    for title, values in rows:
+        lines.append(f"{title:<{first}}" + "".join(f"{cell(value):>{other}}" for value in values))
+    return "\n".join(lines)
+
+
+def weakest(iou: torch.Tensor, names: Sequence[str]) -> str:
+    """The two classes of lowest IoU, of those that are there."""
+    present = (~iou.isnan()).nonzero().flatten().tolist()
+    ranked = sorted(present, key=lambda i: iou[i].item())
+    return ", ".join(f"{names[i]} {iou[i]:.2f}" for i in ranked[:2])
+
+
+# ---- everything that is left at the end ----
+
+
+class Judged(NamedTuple):
+    """A split with the best weights, each picture at its mask's own size."""
+
+    counts: torch.Tensor  # the confusion matrix, (K, K)
+    scores: dict  # of all of it
+    pictures: list[tuple[int, dict]]  # each picture's place in the split, and its own scores
+
+    def worst(self) -> list[tuple[int, dict]]:
+        """The four pictures of the lowest mean IoU, the lowest first."""
+        scored = [one for one in self.pictures if not math.isnan(one[1]["mean_iou"])]
+        return sorted(scored, key=lambda one: (one[1]["mean_iou"], one[0]))[:4]
+
+
+def draw_worst(
+    path: Path, judged: Judged, files: Sequence[str], show: Callable, table: Table
+) -> None:
+    """The pictures that went worst, with their weakest classes; show gives images, masks and
+    preds."""
+    worst = judged.worst()
+    if not worst:
+        return
+    titles = []
+    for place, scores in worst:
+        weak = weakest(scores["iou"], table.names)
+        titles.append(f"{files[place]}: mean IoU {scores['mean_iou']:.2f}; weakest: {weak}")
+    predicted = show([place for place, _ in worst])
+    sheet = pictures.prediction_sheet(*predicted, table.names, table.colors, titles)
+    pictures.save_picture(path, sheet)
+
+
+def close(run: Run, judged: dict[str, Judged]) -> None:
+    """report.json, the closing table, and the pictures of the last split, which judges."""
+    folder, data, last = run.folder, run.data, list(judged)[-1]
+    table = data.table
+    report = {name: report_of(found.scores, table.names) for name, found in judged.items()}
+    files = data.files(data.splits[last])
+    draw_worst(folder / "worst.png", judged[last], files, partial(run.predict, last), table)
+    if run.seen:
+        images, masks, _ = run.predict("val", run.watched())
+        sheet = pictures.learning_sheet(images, masks, run.seen, table.names, table.colors)
+        pictures.save_picture(folder / "learning.png", sheet)
+    plots.draw_classes(folder / "classes.png", report[last]["classes"], last)
+    plots.draw_learning_rate(folder / "learning_rate.png", run.rates)
+    plots.draw_confusion(folder / "confusion.png", judged[last].counts, table.names, last)
+    facts = {
+        "seconds": round(run.clock.seconds, 2),
+        "images_per_second": round(run.speed(), 2),
+        "parameters": count_parameters(run.model),
+        "device": str(run.place.device),
+        "precision": run.place.precision,
+        "judged_on": last,
+    }
+    write_text(folder / "report.json", json.dumps({**report, **facts}, indent=1))
+    print(closing_table(report))
+    waited = run.clock.waited()
+    cure = "; raise num_workers" if waited > 0.1 else ""
+    speed = f"{run.speed():.1f} images/s in training"
+    print(f"{speed}, of which {waited:.1%} was waiting for pictures{cure}")
