@@ -1,12 +1,14 @@
 """Draw the Streets data set: procedural street scenes, each with a mask that is exact to the pixel.
 
-A pinhole camera stands `eye` metres above a straight street. Every surface and object has a place in metres (X right, Y up,
-Z forward), so sizes, occlusion and perspective agree as they do in photographs. Light, weather, colours and textures vary
-so widely that the colour of one pixel says little about its class: a network has to learn shape and place.
+A pinhole camera stands `eye` metres above a straight street. Every surface and object has a place
+in metres (X right, Y up, Z forward), so sizes, occlusion and perspective agree as they do in
+photographs. Light, weather, colours and textures vary so widely that the colour of one pixel says
+little about its class: a network has to learn shape and place.
 
-    python Dataset/make_streets.py          draws Dataset/streets, as train.py does by itself where it is missing
+    python Dataset/make_streets.py     draws Dataset/streets, as train.py does where it is missing
 
-Picture i depends on nothing but i, so with the same versions of NumPy and OpenCV everybody's Streets are the same.
+Picture i depends on nothing but i, so with the same versions of NumPy and OpenCV everybody's
+Streets are the same.
 """
 
 import csv
@@ -49,7 +51,8 @@ DAYLIGHTS = [  # sky above, sky at the horizon, colour of the light
 
 
 class Camera(NamedTuple):
-    """Where the picture is taken from: lengths in pixels but for `eye`, which is metres above the ground."""
+    """Where the picture is taken from: lengths in pixels but for `eye`, which is metres above
+    the ground."""
 
     height: int
     width: int
@@ -68,7 +71,8 @@ class Camera(NamedTuple):
 
 
 class Canvas:
-    """The picture, its mask and its depth, painted back to front: what is painted later stands before the rest."""
+    """The picture, its mask and its depth, painted back to front: what is painted later stands
+    before the rest."""
 
     def __init__(self, camera: Camera):
         self.camera = camera
@@ -93,7 +97,8 @@ class Canvas:
         return x + x0, y + y0
 
     def paint(self, outline: np.ndarray, label: int, shade, depth) -> None:
-        """Fill a polygon; shade is a colour or gives one for each pixel from (x, y), depth likewise."""
+        """Fill a polygon; shade is a colour or gives one for each pixel from (x, y), depth
+        likewise."""
         x, y = self.pixels(outline)
         if len(x):
             self.image[y, x] = shade(x, y) if callable(shade) else shade
@@ -101,7 +106,8 @@ class Canvas:
             self.depth[y, x] = depth(x, y) if callable(depth) else depth
 
     def board(self, points, at: float, label: int, shade) -> None:
-        """Paint a flat shape that faces the camera at distance `at`; points are (X, Y) in metres."""
+        """Paint a flat shape that faces the camera at distance `at`; points are (X, Y) in
+        metres."""
         points = np.asarray(points, float)
         self.paint(
             self.camera.project(np.column_stack([points, np.full(len(points), at)])),
@@ -169,7 +175,6 @@ def paint_sky(canvas: Canvas, rng: np.random.Generator, above, below) -> None:
 
 def paint_skyline(canvas: Canvas, rng: np.random.Generator) -> None:
     """Far hills, trees and blocks where the street ends."""
-    camera = canvas.camera
     for label, low, high in ((BUILDING, 8, 28), (VEGETATION, 3, 12)):
         if rng.random() < 0.6:
             x = np.repeat(np.linspace(-160, 160, 21), 2)[
@@ -214,7 +219,8 @@ def lay_street(rng: np.random.Generator) -> Street:
 
 
 def paint_ground(canvas: Canvas, rng: np.random.Generator, street: Street) -> None:
-    """Road, pavements, verges and markings, from the place in metres of every pixel below the horizon."""
+    """Road, pavements, verges and markings, from the place in metres of every pixel below the
+    horizon."""
     camera = canvas.camera
     first = max(0, int(camera.horizon) + 1)
     rows, columns = np.mgrid[first : camera.height, 0 : camera.width]
@@ -495,7 +501,8 @@ def paint_sign(canvas: Canvas, rng: np.random.Generator, x: float, y: float, z: 
 
 
 def paint_car(canvas: Canvas, rng: np.random.Generator, x: float, z: float, towards: bool) -> None:
-    """A car as two boxes, body and cabin: the face towards the camera, and the side that perspective shows."""
+    """A car as two boxes, body and cabin: the face towards the camera, and the side that
+    perspective shows."""
     body = tint(
         rng,
         (0.75, 0.75, 0.76),
@@ -714,7 +721,8 @@ def place_objects(rng: np.random.Generator, street: Street) -> list:
 
 
 def weather(canvas: Canvas, rng: np.random.Generator, below, light) -> np.ndarray:
-    """The picture as a camera would have seen it, half the canvas's size: haze, light, exposure, rain, noise."""
+    """The picture as a camera would have seen it, half the canvas's size: haze, light, exposure,
+    rain, noise."""
     height, width = canvas.mask.shape[0] // 2, canvas.mask.shape[1] // 2
     sight = rng.choice([rng.uniform(60, 120), rng.uniform(200, 500), 2000], p=[0.1, 0.3, 0.6])
     clear = np.exp(-canvas.depth / sight)[..., None]
@@ -737,7 +745,8 @@ def weather(canvas: Canvas, rng: np.random.Generator, below, light) -> np.ndarra
 
 
 def shrink_mask(mask: np.ndarray) -> np.ndarray:
-    """Half the size: of four pixels the class that most of them have, the one in front where two and two tie."""
+    """Half the size: of four pixels the class that most of them have, the one in front where two
+    and two tie."""
     height, width = mask.shape
     four = np.sort(
         mask.reshape(height // 2, 2, width // 2, 2)
@@ -755,7 +764,8 @@ def shrink_mask(mask: np.ndarray) -> np.ndarray:
 def draw_scene(
     seed: int, height: int = SIZE[0], width: int = SIZE[1]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One street: picture uint8 (H, W, 3) RGB and mask uint8 (H, W); drawn at twice the size, for smooth edges."""
+    """One street: picture uint8 (H, W, 3) RGB and mask uint8 (H, W); drawn at twice the size,
+    for smooth edges."""
     rng = np.random.default_rng(seed)
     tall, wide = 2 * height, 2 * width
     camera = Camera(

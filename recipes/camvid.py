@@ -1,11 +1,14 @@
 """CamVid at its full 480×360 with 11 classes, the paper's widths, learnt from scratch; for a GPU.
 
-Published for a U-Net of 31.03 million parameters from scratch at this size: a validation mean IoU of 71.95 (OpenVINO's
-model zoo). How it was trained is published in outline only. The steps, rate and augmentation are ours; training_scale,
-weight_decay and augment_strength are what camvid_small.py gained by.
+Published for a U-Net of 31.03 million parameters from scratch at this size: a validation mean IoU
+of 71.95 (OpenVINO's model zoo). How it was trained is published in outline only. The steps, rate
+and augmentation are ours; training_scale, weight_decay and augment_strength are what
+camvid_small.py gained by.
 
-Data, as the SegNet tutorial's repository gives it out: its CamVid/ folder (train, trainannot, val, …) goes into
-Dataset/CamVid, or name it: python train.py recipes/camvid.py data_dir=PATH
+Data, as the SegNet tutorial's repository gives it out: its CamVid/ folder (train, trainannot, val,
+…) goes into Dataset/CamVid, or name it:
+
+    python train.py recipes/camvid.py data_dir=PATH
 """
 
 dataset = "camvid"

@@ -1,17 +1,20 @@
 """CamVid within 25 minutes on two CPU cores: squares of 2×2 pixels taken as one, and narrow levels.
 
-Chips that compute in bf16 take the pictures at their full 480×360; others, which are slower, at 384×256 and for fewer steps.
+Chips that compute in bf16 take the pictures at their full 480×360; others, which are slower, at
+384×256 and for fewer steps.
 
-Zoom shows things larger than whole pictures do. So the net learns on smaller pictures than it is judged on: things are then about as large
-in both, and a step takes three quarters of the time.
+Zoom shows things larger than whole pictures do. So the net learns on smaller pictures than it is
+judged on: things are then about as large in both, and a step takes three quarters of the time.
 
-The data and its place are those of recipes/camvid.py. Rare classes count more (class_weights): without that poles, signs and
-bicyclists, which have few pixels, are met much later.
+The data and its place are those of recipes/camvid.py. Rare classes count more (class_weights):
+without that poles, signs and bicyclists, which have few pixels, are met much later.
 """
 
-from utils import Place as _Place
+from toolbox.machine import Place as _Place
 
-_is_fast = _Place("auto", "auto").precision != "fp32"
+# The device and precision of the run are handed in.
+_place = _Place(globals().get("device", "auto"), globals().get("precision", "auto"))
+_is_fast = _place.precision != "fp32"
 
 dataset = "camvid"
 image_size = (360, 480) if _is_fast else (256, 384)

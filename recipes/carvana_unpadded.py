@@ -1,13 +1,14 @@
-"""Carvana with the convolutions of the 2015 paper, which lose their border: the first version of a published
-four-data-set script.
+"""Carvana with the convolutions of the 2015 paper, which lose their border: the first version of a
+published four-data-set script.
 
-Skips are cut to the middle that is left on the way up. Trained with accumulated gradients, a rate that falls on a
-plateau, and early stopping, in mixed precision and in fp32. Its author reports a pixel accuracy (train/dev/test) of
-90.5/90.5/90.6 % mixed and 90.6/90.6/90.7 % in fp32.
+Skips are cut to the middle that is left on the way up. Trained with accumulated gradients, a rate
+that falls on a plateau, and early stopping, in mixed precision and in fp32. Its author reports a
+pixel accuracy (train/dev/test) of 90.5/90.5/90.6 % mixed and 90.6/90.6/90.7 % in fp32.
 
-Otherwise here, and why: before the net each picture gets the border that it will lose, from its own mirror image, so that
-all of it is predicted; cars, not pictures, are split 70/15/15; plateau and early stopping watch validation, not training;
-every step uses exactly its own micro-batches. The size, rate and steps are ours, as the author gives none.
+Otherwise here, and why: before the net each picture gets the border that it will lose, from its own
+mirror image, so that all of it is predicted; cars, not pictures, are split 70/15/15; plateau and
+early stopping watch validation, not training; every step uses exactly its own micro-batches. The
+size, rate and steps are ours, as the author gives none.
 
 Mixed precision and fp32 side by side: add precision=fp32. Data: as for recipes/carvana.py.
 """

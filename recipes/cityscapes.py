@@ -1,13 +1,18 @@
-"""Cityscapes street scenes at 512×256 with 24 classes: a published tutorial's scripts, as they were set.
+"""Cityscapes street scenes at 512×256 with 24 classes: a published tutorial's scripts, as they were
+set.
 
-60,000 images seen (about 10 epochs of its 90 % split), AdamW, quadratic warm-up and square-root fall. Its author reports losses of
-1.12 (training) and 1.21 (validation) and a mean IoU of 0.61 after 4.5 hours on one RTX 4090.
+60,000 images seen (about 10 epochs of its 90 % split), AdamW, quadratic warm-up and square-root
+fall. Its author reports losses of 1.12 (training) and 1.21 (validation) and a mean IoU of 0.61
+after 4.5 hours on one RTX 4090.
 
-Otherwise here, and why: pictures are scaled before the net, Dice is taken on probabilities (on argmax it has no gradient), ids
-follow a fixed table, void and the five classes left out are ignored, the official validation cities are used, and mean IoU is
-counted over validation alone with every class that is there (the reported 0.61 mixes in training and drops classes at 0).
+Otherwise here, and why: pictures are scaled before the net, Dice is taken on probabilities (on
+argmax it has no gradient), ids follow a fixed table, void and the five classes left out are
+ignored, the official validation cities are used, and mean IoU is counted over validation alone with
+every class that is there (the reported 0.61 mixes in training and drops classes at 0).
 
-Lay leftImg8bit/ and gtFine/ into Dataset/cityscapes24, or name their folder: python train.py recipes/cityscapes.py data_dir=PATH
+Lay leftImg8bit/ and gtFine/ into Dataset/cityscapes24, or name their folder:
+
+    python train.py recipes/cityscapes.py data_dir=PATH
 """
 
 dataset = "cityscapes24"

@@ -1,14 +1,17 @@
-"""GTA5: pictures of a computer game in the colours of Cityscapes, a quarter of 1914×1052: a setting of a published
-four-data-set script.
+"""GTA5: pictures of a computer game in the colours of Cityscapes, a quarter of 1914×1052: a setting
+of a published four-data-set script.
 
-Trained with accumulated gradients, a rate that falls on a plateau, and early stopping. Its author reports a pixel
-accuracy of 68.1/68.7/67.9 % (train/dev/test, split 70/15/15).
+Trained with accumulated gradients, a rate that falls on a plateau, and early stopping. Its author
+reports a pixel accuracy of 68.1/68.7/67.9 % (train/dev/test, split 70/15/15).
 
-Otherwise here, and why: the 19 classes that are usually judged are trained and all else is ignored; masks are resized by
-nearest neighbour alone; the two pictures whose labels are known to have another size are left out by name; plateau and
-early stopping watch validation. The size, rate and steps are ours, as the author gives none.
+Otherwise here, and why: the 19 classes that are usually judged are trained and all else is ignored;
+masks are resized by nearest neighbour alone; the two pictures whose labels are known to have
+another size are left out by name; plateau and early stopping watch validation. The size, rate and
+steps are ours, as the author gives none.
 
-Lay images/ and labels/ into Dataset/gta5, or name their folder: python train.py recipes/gta5.py data_dir=PATH
+Lay images/ and labels/ into Dataset/gta5, or name their folder:
+
+    python train.py recipes/gta5.py data_dir=PATH
 """
 
 dataset = "gta5"

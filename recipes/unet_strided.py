@@ -1,15 +1,19 @@
-"""Cityscapes at 256×128 with all 34 label ids, and how sure the net is: the U-Net with learnt halving and repeated pixels
-of a published comparison.
+"""Cityscapes at 256×128 with all 34 label ids, and how sure the net is: the U-Net with learnt
+halving and repeated pixels of a published comparison.
 
-Each block is convolution, batch norm, dropout 0.2 and leaky ReLU, then the same with dropout 0.5; a convolution of stride
-2 halves, nearest neighbour and a 1×1 convolution double. Its authors report over 100 epochs until it converges;
-validation accuracy equal to the UNet++ of recipes/unetpp.py.
+Each block is convolution, batch norm, dropout 0.2 and leaky ReLU, then the same with dropout 0.5; a
+convolution of stride 2 halves, nearest neighbour and a 1×1 convolution double. Its authors report
+over 100 epochs until it converges; validation accuracy equal to the UNet++ of recipes/unetpp.py.
 
-Otherwise here, and why: void, ids 0 to 6, is ignored in loss and score, not learnt as a class; logits go to cross entropy
-as they are (after a sigmoid, 34 classes can't get below a loss of 2.58); nothing is squeezed to 3 channels before the 34
-outputs; training scores are taken with dropout at rest, as validation scores are. Rate and batch are ours.
+Otherwise here, and why: void, ids 0 to 6, is ignored in loss and score, not learnt as a class;
+logits go to cross entropy as they are (after a sigmoid, 34 classes can't get below a loss of 2.58);
+nothing is squeezed to 3 channels before the 34 outputs; training scores are taken with dropout at
+rest, as validation scores are. Rate and batch are ours.
 
-Lay leftImg8bit/ and gtFine/ (labelIds) into Dataset/cityscapes, or name their folder: python train.py recipes/unet_strided.py data_dir=PATH
+Lay leftImg8bit/ and gtFine/ (labelIds) into Dataset/cityscapes, or name their folder:
+
+    python train.py recipes/unet_strided.py data_dir=PATH
+
 Then python inference.py uncertainty_passes=20 draws what the net is unsure of.
 """
 

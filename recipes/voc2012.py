@@ -1,16 +1,18 @@
-"""Pascal VOC 2012, 20 kinds of things and background: a setting of a published four-data-set script.
+"""Pascal VOC 2012, 20 kinds of things and background: a setting of a published four-data-set
+script.
 
-Trained with accumulated gradients, a rate that falls on a plateau, and early stopping. Its author reports no figure for
-this year; on VOC 2007 the output was almost all background under cross entropy, and focal loss and Dice were tried
-against it.
+Trained with accumulated gradients, a rate that falls on a plateau, and early stopping. Its author
+reports no figure for this year; on VOC 2007 the output was almost all background under cross
+entropy, and focal loss and Dice were tried against it.
 
-Otherwise here, and why: 255, the unsure border of things, is ignored in loss and score, not called background; the
-owners' lists are used, train (1,464) and val (1,449); nothing is augmented but training pictures; plateau and early
-stopping watch validation; beside pixel accuracy stands each class's IoU and what always answering "background" would get;
-focal loss is helped by class weights. The size, rate and steps are ours, as the author gives none.
+Otherwise here, and why: 255, the unsure border of things, is ignored in loss and score, not called
+background; the owners' lists are used, train (1,464) and val (1,449); nothing is augmented but
+training pictures; plateau and early stopping watch validation; beside pixel accuracy stands each
+class's IoU and what always answering "background" would get; focal loss is helped by class weights.
+The size, rate and steps are ours, as the author gives none.
 
-Where Dataset/voc2012 (or data_dir) holds no VOCdevkit/VOC2012, torchvision downloads it: python train.py
-recipes/voc2012.py
+Where Dataset/voc2012 (or data_dir) holds no VOCdevkit/VOC2012, torchvision downloads it: python
+train.py recipes/voc2012.py
 """
 
 dataset = "voc2012"
