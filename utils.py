@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from toolbox.errors import InputError, check_parts
-from toolbox.files import check_checkpoint, load_tensors, save_tensors
+from toolbox.files import read_checkpoint, save_tensors
 from toolbox.masks import IGNORE
 
 # Losses take log-probabilities (B, K, H, W) and masks, and give a number for each picture, (B,).
@@ -217,4 +217,4 @@ def load_checkpoint(path: Path) -> dict:
     """What save_checkpoint wrote, all that inference needs to know; nothing in it can run code."""
     if not path.is_file():
         raise InputError(f"checkpoint {path} is not there; `python train.py` makes one")
-    return check_checkpoint(path, load_tensors(path))
+    return read_checkpoint(path)

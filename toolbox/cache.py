@@ -3,11 +3,13 @@ unchanged."""
 
 import glob
 import hashlib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,6 +25,18 @@ FACTS = ("sizes", "pixels", "digests")  # arrays of what is known of each pair a
 PICTURES = ("images", "masks")  # arrays of the pairs at image_size
 
 ReadPair = Callable[..., tuple[np.ndarray, np.ndarray]]  # to image and ids at their own size
+
+
+def remembered(name: str, make: Callable[[], dict]) -> dict:
+    """What make() gives, as JSON, found again under that name the next time."""
+    path = CACHE / f"{name}.json"
+    with suppress(OSError, ValueError):  # not there yet, or torn by a kill
+        return json.loads(path.read_text())
+    made = make()
+    with writing(CACHE):
+        CACHE.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(made))
+    return made
 
 
 @lru_cache(maxsize=8)

@@ -91,8 +91,9 @@ def load_tensors(path: Path) -> dict:
         raise not_ours(path, type(error).__name__) from error
 
 
-def check_checkpoint(path: Path, content: dict) -> dict:
-    """The content of a file, if it is a checkpoint of this project."""
+def read_checkpoint(path: Path) -> dict:
+    """What a file holds, if it is a checkpoint of this project."""
+    content = load_tensors(path)
     if not isinstance(content, dict) or not NEEDED <= content.keys():
         raise not_ours(path, "it lacks what inference needs")
     if content["format"] != 1:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from toolbox import pictures, plots, processes, runs
-from toolbox.files import check_checkpoint, load_tensors, locked, save_tensors, write_table
+from toolbox.files import locked, read_checkpoint, save_tensors, write_table
 from toolbox.machine import Place
 from toolbox.prepared import Data
 from toolbox.progress import Progress
@@ -146,7 +146,7 @@ class Run(Progress):
 
     def load(self) -> None:
         """Stand where last.pth does, to the bit, if it is the same run."""
-        saved = processes.from_first(lambda: load_tensors(self.folder / "last.pth"))
+        saved = processes.from_first(lambda: read_checkpoint(self.folder / "last.pth"))
         state = saved["resume"]
         runs.check_same(self.folder, saved, self.constants, self.data.fingerprint())
         self.judged.load_state_dict(saved["weights"])
@@ -159,7 +159,7 @@ class Run(Progress):
     def load_best(self) -> None:
         """Take up the best weights, and make them unet_model.pth."""
         path = self.folder / "best.pth"
-        best = processes.from_first(lambda: check_checkpoint(path, load_tensors(path)))
+        best = processes.from_first(lambda: read_checkpoint(path))
         self.judged.load_state_dict(best["weights"])
         if processes.is_first():
             runs.publish(self.folder)

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from toolbox.errors import InputError
-from toolbox.files import load_tensors, write_atomic, writing
+from toolbox.files import read_checkpoint, write_atomic, writing
 from toolbox.processes import is_restarted, launch, processes
 from toolbox.settings import FREE_TO_CHANGE, as_data
 
@@ -36,7 +36,7 @@ def find_run(run_dir: str, resume: str) -> Path | None:
     if is_restarted():
         for path in found:
             with suppress(InputError):  # it may be anybody's file
-                if load_tensors(path).get("resume", {}).get("launch") == launch():
+                if read_checkpoint(path).get("resume", {}).get("launch") == launch():
                     return path.parent
     if not resume:
         return None
@@ -134,7 +134,7 @@ def keep_earlier(run: Path) -> None:
         return
     known = [run / "best.pth", *OUTPUT.glob("*/best.pth")]
     with suppress(InputError, KeyError, TypeError):  # it may be anybody's file
-        run_dir = load_tensors(PUBLISHED)["constants"]["run_dir"]
+        run_dir = read_checkpoint(PUBLISHED)["constants"]["run_dir"]
         known.append(Path(run_dir or "nowhere", "best.pth"))
     for path in known:
         if path.exists() and filecmp.cmp(path, PUBLISHED, shallow=False):

@@ -1,17 +1,15 @@
 """A folder of one's own: images/ and masks/, and classes.csv."""
 
-import json
 import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from toolbox import cache
+from toolbox.cache import remembered
 from toolbox.errors import InputError
-from toolbox.files import file_facts, fingerprint, list_files, writing
+from toolbox.files import file_facts, fingerprint, list_files
 from toolbox.masks import IGNORE, JPEG, SMOOTHED, Table, color_of, describe_values, read_class_table
 from toolbox.sources.base import SPLITS, Pair, Source
 
@@ -79,21 +77,18 @@ class Folder(Source):
         values, counts = np.unique(self.read_mask(path), return_counts=True)
         return Counter(dict(zip(values.tolist(), counts.tolist())))
 
-    def mask_values(self) -> Counter:
-        """All values in all masks with their pixel counts, remembered for unchanged files."""
-        masks = [pair.mask for pair in self.pairs]
-        known = cache.CACHE / f"values-{fingerprint(file_facts(masks))}.json"
-        with suppress(OSError, ValueError):  # not there yet, or torn by a kill
-            remembered = json.loads(known.read_text())
-            return Counter({int(value): count for value, count in remembered.items()})
+    def count_all(self) -> Counter:
         values: Counter = Counter()
         with ThreadPoolExecutor(os.cpu_count()) as threads:
-            for counted in threads.map(self.count_values, masks):
+            for counted in threads.map(self.count_values, [pair.mask for pair in self.pairs]):
                 values.update(counted)
-        with writing(cache.CACHE):
-            cache.CACHE.mkdir(parents=True, exist_ok=True)
-            known.write_text(json.dumps(values))
         return values
+
+    def mask_values(self) -> Counter:
+        """All values in all masks with their pixel counts, remembered for unchanged files."""
+        facts = file_facts([pair.mask for pair in self.pairs])
+        values = remembered(f"values-{fingerprint(facts)}", self.count_all)
+        return Counter({int(value): count for value, count in values.items()})
 
     def binary_table(self) -> Table:
         """Without classes.csv two values mean background and object; 255 beside 0 and 1 is
