@@ -3,18 +3,19 @@
     files ── pairs by name, split ──> image uint8 (H, W, 3) RGB, mask uint8 (H, W) class ids
           ── resized once, cached ──> augmented, both together ──> uint8 tensors ──> batches
 
-A mask's pixel is a class id, 0, 1, 2, … in the order of the class table, or 255, IGNORE: nobody
-labelled it, or it lies between two things, or it came into a corner when the picture was rotated.
-It adds nothing to a loss and counts in no score. It is 255 as that is the last number a byte holds,
-far from all ids. Not every 255 is one: in masks that hold 0 and 255 alone, 255 is the object.
+A mask's file holds ids or colours. The class table turns them into ids 0, 1, 2, … in its own order,
+and into 255, IGNORE, for pixels that nobody labelled or that rotation brings into a corner. They
+add nothing to a loss and count in no score. It is 255 as that is the last number of a byte, far
+from all ids. In a file it may mean the object: where there is only 0 and 255, the table makes it 1.
 
-Which files are pairs, and what their masks' pixels mean, is said by a source, one for each way that
-a data set is laid out. toolbox/sources/camvid.py is the shortest, to copy for another: two methods,
-and a line in SOURCES beside it. Masks that are no pictures take a third method:
+Which files are pairs, and what their values mean, is said by a source, one for each way that data
+sets are laid out. toolbox/sources/camvid.py is the shortest, to copy for another: find_pairs() and
+table(), and a line in SOURCES in the __init__.py beside it. Masks that are no pictures take a third
+method. This one reads arrays in a folder of one's own, where pairs go by name, whatever the ending:
 
-    class Arrays(Folder):
+    class Arrays(Folder):  # of toolbox/sources/folder.py
         def read_mask(self, path, meaning=None):
-            return np.load(path)  # (H, W), whole numbers that the table gives a class
+            return np.load(path)  # (H, W), whole numbers that classes.csv gives a class
 
     python dataset.py [recipes/NAME.py] [name=value …]     check a data set, draw some samples
 """
@@ -61,7 +62,7 @@ def read_ids(path: Path, meaning: dict, read_values: Callable = read_mask) -> nd
     """A mask as class ids, uint8 (H, W): its values, ids or colours as numbers, are looked up in
     meaning. What the table doesn't know is an error, never class 0."""
     values = read_values(path, meaning)
-    known, classes = np.array(sorted(meaning.items()), np.int32).T
+    known, classes = np.array(sorted(meaning.items()), np.int32).T  # the table, as two columns
     ids = np.empty(values.shape, np.uint8)
     unknown = Counter()
     for part, part_ids in in_parts(values, ids):
@@ -100,7 +101,7 @@ def prepare(
 
 
 def make_augment(size: Sequence[int], names: str, strength: float = 1.0):
-    """What may differ between two pictures of one thing; all that comes out is of `size`.
+    """Random changes that leave the classes what they are; all that comes out is of `size`.
 
     Geometry moves image and mask together, colour changes the image alone. strength is how far zoom
     and colour go; at 1, zoom takes six tenths of the area or more, in three pictures of ten.
@@ -131,7 +132,7 @@ def make_augment(size: Sequence[int], names: str, strength: float = 1.0):
         ),
         "grey": A.ToGray(p=0.05),  # a grey picture has the same classes
     }
-    chosen = check_parts("augment", names, known, "flip+color")
+    chosen = check_parts("augment", names, known, example="flip+color")
     shrink = A.Resize(  # what zoom has not brought to that size
         height,
         width,
@@ -147,7 +148,8 @@ def shuffled(seed: int, epoch: int, count: int) -> np.ndarray:
 
 
 class SegmentationDataset(Dataset):
-    """One split. With augment, item p is position p of an endless run; without, the p-th pair."""
+    """One split. Without augment, item p is its p-th pair; with it, p is a position in a run that
+    has no end: position len(self) is the first of the second epoch."""
 
     def __init__(self, data: Data, split: str, augment=None, seed: int = 0):
         self.data = data
@@ -173,9 +175,9 @@ class SegmentationDataset(Dataset):
             image, mask = self.data.read(self.row(position))
             # Seeded by position alone: neither workers nor resuming change what is drawn, and no
             # two positions draw alike.
-            numbers = np.random.default_rng((self.seed, position))
-            letters = random.Random(f"{self.seed} {position}")
-            self.augment.set_random_state(numbers, letters)
+            numpys = np.random.default_rng((self.seed, position))
+            pythons = random.Random(f"{self.seed} {position}")
+            self.augment.set_random_state(numpys, pythons)
             both = self.augment(image=image, mask=mask)
             image, mask = both["image"], both["mask"]
         image = torch.from_numpy(np.ascontiguousarray(image))  # (H, W, 3)
@@ -190,8 +192,8 @@ class SegmentationDataset(Dataset):
 
 
 def stack(samples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """A batch: images uint8 (B, 3, H, W), whose channels lie together in memory as decoders and the
-    net have them, and masks uint8 (B, H, W)."""
+    """A batch: images uint8 (B, 3, H, W), channels last in memory as decoders and the net have
+    them, and masks uint8 (B, H, W)."""
     images, masks = zip(*samples)
     images = [image.permute(1, 2, 0) for image in images]
     batch = torch.stack(images)  # (B, H, W, 3)

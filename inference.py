@@ -141,7 +141,7 @@ def main() -> int:
         predict=lambda shapes, small: predict(model, shapes, small, place),
         net_size=lambda shape: net_size(shape, saved),
     )
-    return colouring.run()
+    return colouring.run()  # reads each picture, has it predicted at net_size, writes its files
 
 
 if __name__ == "__main__":

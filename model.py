@@ -66,7 +66,10 @@ Widths = Sequence[int]  # channels of each level
 
 
 class DoubleConv(nn.Sequential):
-    """Twice: 3×3 convolution, batch norm, activation, dropout. Padded, the size stays."""
+    """Twice: 3×3 convolution, batch norm, activation, dropout. Padded, the size stays.
+
+    Another block can stand in its place: a module made with the same arguments.
+    """
 
     def __init__(
         self,
@@ -152,7 +155,7 @@ class UNet(nn.Module):
         """The U by itself, of scaled pictures whose sides can be halved level by level."""
         skips = []
         for down, shrink in zip(self.downs, self.shrinks):
-            x = down(x)  # (B, features[i], H / 2^i, W / 2^i)
+            x = down(x)  # (B, features[i], H / 2^i, W / 2^i), where patch is 1
             skips.append(x)
             x = shrink(x)
         x = self.bottleneck(x)

@@ -94,12 +94,12 @@ tversky_beta = 0.7  # tversky: weight of a missed pixel; one wrongly found has t
 optimizer = "muon"  # or adamw, which takes the same rates and two to three times as many steps
 lr_schedule = "sqrt"  # or cosine, or plateau: to a tenth where validation stands still
 min_lr = 1e-4  # the learning rate is never below this
-warmup_steps = 50  # steps of quadratic rise: Adam's averages are rough at first
+warmup_steps = 50  # steps of quadratic rise: the optimizer's averages are rough at first
 decay_factor = 0.0  # sqrt: 0 = down to min_lr at the last step; else see utils.learning_rate
 plateau_patience = 5  # plateau: evaluations without a lower validation loss before the rate falls
-weight_decay = 0.1  # times the rate: share of every weight taken off in a step; 0.01 for short runs
+weight_decay = 0.1  # times the rate: share of a weight taken off in a step; short runs: 0.01
 grad_clip = 1.0  # longer gradients are shortened to this; 0 = never
-ema_decay = 0.0  # 0.999, say: an average of the weights, of which so much stays, is judged, kept
+ema_decay = 0.0  # 0.999, say: a running average of the weights is what is judged and kept
 
 # judging
 eval_interval = 200  # steps between evaluations
@@ -124,16 +124,18 @@ def augmentation():
 
 
 def check_settings() -> None:
-    """What no data set could make right, said before anything is read."""
+    """What no data set could make right is said before anything is read."""
     settings.check(constants())
     with torch.device("meta"):  # the model's own checks, without its memory
         build_model(**settings.model_arguments(constants(), num_classes=2))
-    make_loss(loss)
+    make_loss(loss)  # these two raise on a name that does not exist
     augmentation()
 
 
 class Training(Run):
-    """The net and how it learns; the toolbox's Run counts the steps, and keeps all on the disk."""
+    """The net and how it learns. Run, of the toolbox, has step, rates, history, clock, data and
+    place; took() counts a step, finite() stops at a loss that is no number, write_down() notes
+    an evaluation, and save() and load() keep it all on the disk."""
 
     def __init__(self, data: Data, place: Place):
         super().__init__(constants(), data, place)
@@ -242,9 +244,9 @@ def judge(model: UNet, split: SegmentationDataset, place: Place) -> reports.Judg
     the logits are enlarged to it before they are compared."""
     matrix = ConfusionMatrix(model.num_classes, place.device)
     each = []
-    places = iter(own(range(len(split))))
+    indices = iter(own(range(len(split))))
     for logits, _ in predictions(model, split, place):
-        for one, i in zip(logits, places):
+        for one, i in zip(logits, indices):
             mask = split.full_mask(i).to(place.device)
             preds = classes_at(one[None], *mask.shape)
             alone = ConfusionMatrix(model.num_classes, place.device)

@@ -25,14 +25,13 @@ from toolbox.errors import InputError, check_parts
 from toolbox.files import read_checkpoint, save_tensors
 from toolbox.masks import IGNORE
 
-# Losses take log-probabilities (B, K, H, W) and masks, and give a number for each picture, (B,).
+# Losses take log-probabilities (B, K, H, W), made in make_loss, and give a number a picture, (B,).
 
 
 def mean(values: Tensor, counts: Tensor) -> Tensor:
     """Each picture's mean of values (B, …) that count so much; 0 where none does."""
-    values = values.flatten(1)
     counts = counts.flatten(1)
-    total = (values * counts).sum(dim=1)
+    total = (values.flatten(1) * counts).sum(dim=1)
     return total / counts.sum(dim=1).clamp(min=1e-6)
 
 
@@ -63,12 +62,11 @@ def cross_entropy(
 
 
 def class_sums(values: Tensor, masks: Tensor, num_classes: int) -> Tensor:
-    """Values (B, H, W) added up over the pixels of each class, (B, K): row by row at first, as a
-    long sum in float32 loses small numbers."""
-    has_class = masks != IGNORE
-    classes = masks.where(has_class, 0)
+    """Values (B, H, W), 0 where there is no class, added up over the pixels of each, (B, K): row by
+    row at first, as a long sum in float32 loses small numbers."""
+    classes = masks.where(masks != IGNORE, 0)
     rows = values.new_zeros(*masks.shape[:2], num_classes)  # (B, H, K)
-    rows = rows.scatter_add(2, classes, values * has_class)
+    rows = rows.scatter_add(2, classes, values)
     return rows.sum(dim=1)
 
 
@@ -78,8 +76,8 @@ def overlap(log_probs: Tensor, masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     num_classes = log_probs.shape[1]
     has_class = (masks != IGNORE).float()
     truth = class_sums(has_class, masks, num_classes)
-    own = of_own_class(log_probs, masks)
-    hits = class_sums(own.exp(), masks, num_classes)
+    own = of_own_class(log_probs, masks).exp()
+    hits = class_sums(own * has_class, masks, num_classes)
     probs = log_probs.exp() * has_class.unsqueeze(1)
     return truth, hits, probs.sum(dim=(2, 3))
 
@@ -135,7 +133,7 @@ def make_loss(
         "tversky": partial(tversky, beta=beta),
         "lovasz": lovasz,
     }
-    parts = check_parts("loss", name, known, "ce+dice")
+    parts = check_parts("loss", name, known, example="ce+dice")
 
     def loss(logits: Tensor, masks: Tensor) -> Tensor:
         outputs = len(logits) // len(masks)  # deep supervision has several to a mask
@@ -163,13 +161,14 @@ def learning_rate(
     since = step - warmup_steps
     done = since / max(1, last_step - warmup_steps)  # 0 to 1
     if schedule == "plateau":  # a tenth each time that validation stood still
-        return max(base_lr / 10**falls, min_lr)
-    if schedule == "cosine":  # slowly, fast, slowly, to min_lr at the last step
-        return min_lr + (base_lr - min_lr) * (1 + math.cos(math.pi * done)) / 2
-    if decay_factor == 0:  # a square root, steep at first, to min_lr at the last step
-        return base_lr - (base_lr - min_lr) * math.sqrt(done)
-    # A root that knows nothing of base_lr: with one too low it is at min_lr in a few steps.
-    return max(base_lr - math.sqrt(since / decay_factor), min_lr)
+        rate = base_lr / 10**falls
+    elif schedule == "cosine":  # slowly, fast, slowly, to min_lr at the last step
+        rate = min_lr + (base_lr - min_lr) * (1 + math.cos(math.pi * done)) / 2
+    elif decay_factor == 0:  # a square root, steep at first, to min_lr at the last step
+        rate = base_lr - (base_lr - min_lr) * math.sqrt(done)
+    else:  # one that does not look at base_lr: where that is low, it is at min_lr in a few steps
+        rate = base_lr - math.sqrt(since / decay_factor)
+    return max(rate, min_lr)
 
 
 class ConfusionMatrix:

@@ -6,9 +6,8 @@ import shutil
 import warnings
 from pathlib import Path
 
-if (
-    "PYTEST_XDIST_WORKER" in os.environ
-):  # tests side by side (-n 2) get one thread each: more would wait for one another
+# Tests side by side (-n 2) get one thread each: more would wait for one another.
+if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
@@ -23,7 +22,8 @@ with warnings.catch_warnings():  # what other packages warn of while they are im
 
 import dataset
 import train
-import utils
+from toolbox import cache, settings
+from toolbox.machine import Place
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = dict(
@@ -40,6 +40,7 @@ TINY = dict(
     precision="fp32",
     num_workers=0,
     cache=True,
+    decay_factor=1.2e7,  # a rate of its step alone, so that training_iterations may change
 )
 
 
@@ -70,9 +71,18 @@ def draw_squares(
     return folder
 
 
+def move_into_splits(folder: Path) -> None:
+    """Of five squares three are to be trained on, one validates, one tests."""
+    for split, numbers in (("train", (0, 1, 2)), ("val", (3,)), ("test", (4,))):
+        for name in ("images", "masks"):
+            (folder / name / split).mkdir()
+            for i in numbers:
+                (folder / name / f"p{i}.png").rename(folder / name / split / f"p{i}.png")
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(dataset, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(cache, "CACHE", tmp_path / "cache")
 
 
 @pytest.fixture(autouse=True)
@@ -82,15 +92,17 @@ def own_chance():
 
 @pytest.fixture
 def project(tmp_path):
-    """A copy of the project, to run scripts in as a user does, with a Streets of eight small pictures."""
+    """A copy of the project, to run scripts in as a user does, with a Streets of eight small
+    pictures."""
     copy = tmp_path / "project"
     (copy / "Dataset").mkdir(parents=True)
     for path in ROOT.glob("*.py"):
         shutil.copy(path, copy)
+    left_out = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "toolbox", copy / "toolbox", ignore=left_out)
     text = (ROOT / "Dataset" / "make_streets.py").read_text(encoding="utf-8")
-    text = text.replace("PICTURES = 500", "PICTURES = 8").replace(
-        "SIZE = (144, 232)", "SIZE = (36, 58)"
-    )
+    text = text.replace("PICTURES = 500", "PICTURES = 8")
+    text = text.replace("SIZE = (144, 232)", "SIZE = (36, 58)")
     (copy / "Dataset" / "make_streets.py").write_text(text, encoding="utf-8")
     return copy
 
@@ -103,9 +115,8 @@ def make_training(tmp_path, monkeypatch):
         data_set = draw_squares(tmp_path / "squares", 6)
         for name, value in {**TINY, **constants, "dataset": str(data_set)}.items():
             monkeypatch.setattr(train, name, value)
-        return train.Training(
-            dataset.prepare(str(data_set), "", train.image_size), utils.Place("cpu", "fp32")
-        )
+        data = dataset.prepare(str(data_set), "", train.image_size)
+        return train.Training(data, Place("cpu", "fp32"))
 
     return make
 
@@ -114,7 +125,7 @@ def make_training(tmp_path, monkeypatch):
 def run_train(tmp_path, monkeypatch):
     """Run train.main() in an empty folder with these constants; returns that folder."""
     monkeypatch.chdir(tmp_path)
-    defaults = utils.settings_of(vars(train))
+    defaults = settings.settings_of(vars(train))
 
     def run(**constants) -> Path:
         for name, value in {**defaults, **TINY, **constants}.items():

@@ -1,6 +1,8 @@
-"""Tiny data sets in their owners' exact layouts: real GIF and PNG palettes, colour masks with every class, list files.
+"""Tiny data sets in their owners' exact layouts: real GIF and PNG palettes, colour masks with every
+class, list files.
 
-Every picture is a grid of squares; a square's colour in the picture says its class, so that a net can learn it by heart.
+Every picture is a grid of squares; a square's colour in the picture says its class, so that a net
+can learn it by heart.
 """
 
 from collections.abc import Sequence
@@ -12,9 +14,8 @@ from torchvision.datasets import Cityscapes
 
 LABELS = Cityscapes.classes
 LEVELS = np.stack(np.meshgrid(*[[10, 57, 104, 151, 198, 245]] * 3), -1).reshape(-1, 3)
-LOOKS = (
-    np.random.default_rng(7).permutation(LEVELS)[np.arange(256) % 216].astype(np.uint8)
-)  # what a value looks like in a picture
+# What a value looks like in a picture.
+LOOKS = np.random.default_rng(7).permutation(LEVELS)[np.arange(256) % 216].astype(np.uint8)
 VOC_PALETTE = [
     (0, 0, 0),
     (128, 0, 0),
@@ -43,7 +44,8 @@ VOC_PALETTE = [
 def grid(
     values: Sequence[int], seed: int, cell: int = 8, cells: tuple[int, int] = (6, 6)
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A picture (H, W, 3) and its values (H, W): each value at least once, at places that differ from seed to seed."""
+    """A picture (H, W, 3) and its values (H, W): each value at least once, at places that differ
+    from seed to seed."""
     rng = np.random.default_rng(seed)
     filled = rng.permutation(np.resize(values, cells[0] * cells[1])).reshape(cells)
     mask = np.kron(filled, np.ones((cell, cell), int)).astype(np.uint8)
@@ -105,9 +107,8 @@ def make_voc(
         lists = folder / "ImageSets" / "Segmentation"
         lists.mkdir(parents=True, exist_ok=True)
         (lists / f"{split}.txt").write_text("\n".join(names) + "\n")
-    save(
-        folder / "JPEGImages" / "unlisted.jpg", grid([0], 0)[0]
-    )  # most of VOC's pictures have no mask
+    # Most of VOC's pictures have no mask.
+    save(folder / "JPEGImages" / "unlisted.jpg", grid([0], 0)[0])
     return root
 
 
@@ -131,9 +132,8 @@ def make_gta5(root: Path, count: int = 7, palette: bool = False) -> Path:
 def make_cityscapes(
     root: Path, kinds: Sequence[str] = ("labelIds", "color"), count: int = 3
 ) -> Path:
-    for number, (split, city) in enumerate(
-        (("train", "aachen"), ("val", "bonn"), ("test", "berlin"))
-    ):
+    cities = {"train": "aachen", "val": "bonn", "test": "berlin"}
+    for number, (split, city) in enumerate(cities.items()):
         for i in range(count):
             image, mask = grid(range(35), 10 * number + i)
             name = f"{city}_{i:06d}_000019"
@@ -146,8 +146,7 @@ def make_cityscapes(
                     np.where(mask == 34, 255, mask).astype(np.uint8),
                 )
             if "color" in kinds:
-                colored = np.dstack(
-                    [color_labels(mask), np.full(mask.shape, 255, np.uint8)]
-                )  # the owners' are RGBA
+                opaque = np.full(mask.shape, 255, np.uint8)  # the owners' are RGBA
+                colored = np.dstack([color_labels(mask), opaque])
                 save(root / "gtFine" / split / city / f"{name}_gtFine_color.png", colored)
     return root

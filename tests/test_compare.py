@@ -1,6 +1,9 @@
-"""The scripts beside the tests: comparing settings, and uncertainty against error."""
+"""The scripts for running by hand: comparing settings, judging, uncertainty against error."""
+
+import json
 
 import compare
+import judge
 import numpy as np
 import pytest
 import uncertainty
@@ -8,7 +11,9 @@ from conftest import draw_squares
 
 import inference
 import train
-import utils
+from toolbox import settings
+from toolbox.errors import InputError
+from utils import load_checkpoint
 
 
 def test_a_comparison_goes_on_where_it_stopped_and_prints_its_table(tmp_path, monkeypatch, capsys):
@@ -29,24 +34,20 @@ def test_a_comparison_goes_on_where_it_stopped_and_prints_its_table(tmp_path, mo
         }
 
     monkeypatch.setattr(compare, "train", fake_train)
-    monkeypatch.setattr(
-        compare,
-        "seconds_per_step",
-        lambda settings: {name: 0.1 if arguments else 0.05 for name, arguments in settings.items()},
-    )
-    monkeypatch.setattr(
-        compare, "COMPARISONS", {"two": {"A": [], "B": ["loss=ce"], "C": ["loss=ce"]}}
-    )
+
+    def fake_seconds(chosen):
+        return {name: 0.1 if arguments else 0.05 for name, arguments in chosen.items()}
+
+    monkeypatch.setattr(compare, "seconds_per_step", fake_seconds)
+    two = {"A": [], "B": ["loss=ce"], "C": ["loss=ce"]}
+    monkeypatch.setattr(compare, "COMPARISONS", {"two": two})
     monkeypatch.setattr(compare, "STEPS_OF", {"C": "A"})
     monkeypatch.setattr(compare, "comparison", "two")
     monkeypatch.setattr(compare, "budget", 10.0)
     monkeypatch.setattr(compare, "seeds", 1)
     compare.main()
-    assert [(steps, seed) for _, steps, seed in calls] == [
-        (200, 0),
-        (100, 0),
-        (200, 0),
-    ]  # twice as fast, twice as many steps
+    # Twice as fast, twice as many steps.
+    assert [(steps, seed) for _, steps, seed in calls] == [(200, 0), (100, 0), (200, 0)]
     monkeypatch.setattr(compare, "seeds", 2)
     compare.main()
     assert [(steps, seed) for _, steps, seed in calls[3:]] == [(200, 1), (100, 1), (200, 1)]
@@ -59,7 +60,7 @@ def test_a_comparison_goes_on_where_it_stopped_and_prints_its_table(tmp_path, mo
 
 def test_an_unknown_comparison_is_named(monkeypatch):
     monkeypatch.setattr(compare, "comparison", "colours")
-    with pytest.raises(utils.InputError, match="'colours'; expected one of losses"):
+    with pytest.raises(InputError, match="'colours'; expected one of losses"):
         compare.main()
 
 
@@ -68,37 +69,31 @@ def test_a_comparison_runs_train_in_a_folder_of_its_own(project, tmp_path, monke
     monkeypatch.setattr(compare, "ROOT", project)
     monkeypatch.setattr(compare, "data_dir", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    arguments, before = (
-        ["dataset=own", "image_size=16", "features=4,8", "batch_size=2", "warmup_steps=1"],
-        utils.settings_of(vars(train)),
-    )
+    arguments = ["dataset=own", "image_size=16", "features=4,8", "batch_size=2", "warmup_steps=1"]
+    before = settings.settings_of(vars(train))
     report = compare.train(arguments, 3, 0)
     assert report["test"]["mean_iou"] >= 0 and not (tmp_path / "unet_model.pth").exists()
-    paces = compare.seconds_per_step(
-        {"large": [*arguments, "image_size=96", "features=16,32"], "small": arguments}
-    )
-    assert 0 < paces["small"] < paces["large"] < 5 and utils.settings_of(vars(train)) == before
+    large = [*arguments, "image_size=96", "features=16,32"]
+    paces = compare.seconds_per_step({"large": large, "small": arguments})
+    assert 0 < paces["small"] < paces["large"] < 5
+    assert settings.settings_of(vars(train)) == before
 
 
 @pytest.mark.parametrize("name", compare.COMPARISONS)
 def test_every_setting_of_a_comparison_is_one_that_train_takes_and_no_two_are_the_same(name):
-    settings = compare.COMPARISONS[name]
-    assert len(
-        {(*arguments, compare.STEPS_OF.get(setting)) for setting, arguments in settings.items()}
-    ) == len(settings)
-    for setting, arguments in settings.items():
+    compared = compare.COMPARISONS[name]
+    different = set()
+    for setting, arguments in compared.items():
         compare.constants_of(arguments)
-        assert compare.STEPS_OF.get(setting, setting) in settings
+        assert compare.STEPS_OF.get(setting, setting) in compared
+        different.add((*arguments, compare.STEPS_OF.get(setting)))
+    assert len(different) == len(compared)
 
 
 def test_error_among_the_kept_pixels_worked_by_hand():
     wrong, unsure = np.array([True, False, False, True]), np.array([0.9, 0.1, 0.2, 0.3])
-    assert uncertainty.error_of_kept(wrong, unsure, np.array([0.25, 0.5, 0.75, 1])).tolist() == [
-        0,
-        0,
-        1 / 3,
-        0.5,
-    ]
+    found = uncertainty.error_of_kept(wrong, unsure, np.array([0.25, 0.5, 0.75, 1]))
+    assert found.tolist() == [0, 0, 1 / 3, 0.5]
 
 
 def test_an_uncertain_pixel_is_wrong_more_often_than_a_certain_one(
@@ -121,9 +116,8 @@ def test_an_uncertain_pixel_is_wrong_more_often_than_a_certain_one(
     monkeypatch.setattr(uncertainty, "passes", 8)
     for name in ("checkpoint", "uncertainty_passes"):  # the script sets them; put back afterwards
         monkeypatch.setattr(inference, name, getattr(inference, name))
-    wrong, (total, epistemic), split = uncertainty.collect(
-        utils.load_checkpoint(tmp_path / "unet_model.pth")
-    )
+    saved = load_checkpoint(tmp_path / "unet_model.pth")
+    wrong, (total, epistemic), split = uncertainty.collect(saved)
     assert split == "test" and len(wrong) == len(total) == 4 * 32 * 32 and wrong.any()
     half, whole = uncertainty.error_of_kept(wrong, total, np.array([0.5, 1]))
     assert half < 0.2 * whole
@@ -131,3 +125,23 @@ def test_an_uncertain_pixel_is_wrong_more_often_than_a_certain_one(
     assert half < whole
     uncertainty.main()
     assert (tmp_path / "TrainingOutput" / "uncertainty.png").exists()
+
+
+def test_judge_finds_the_scores_that_training_reported_and_others_with_tta(
+    run_train, tmp_path, monkeypatch, capsys
+):
+    draw_squares(tmp_path / "own", 12, size=(32, 32))
+    run_train(dataset="own", run_dir="run", training_iterations=20, eval_interval=20)
+    for name in ("checkpoint", "tta", "tile"):  # the script sets them; put back afterwards
+        monkeypatch.setattr(inference, name, getattr(inference, name))
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    capsys.readouterr()
+
+    def score(**chosen) -> float:
+        for name, value in chosen.items():
+            monkeypatch.setattr(judge, name, value)
+        judge.main()
+        return float(capsys.readouterr().out.split("mean IoU")[1].split()[0])
+
+    assert score() == pytest.approx(report["test"]["mean_iou"], abs=2e-3)
+    assert score(tta=True) > 0 and score(tta=False, tile=True) > 0

@@ -1,6 +1,6 @@
+"""inference.py: a mask for each picture, tiles, test-time augmentation, uncertainty."""
+
 import csv
-import hashlib
-import io
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +13,11 @@ from PIL import Image
 
 import inference
 import utils
-from model import UNet
+from model import UNet, build_model
+from toolbox import tiles
+from toolbox.errors import InputError
+from toolbox.machine import Place
+from toolbox.masks import read_image, resize_image
 
 CLASSES = [
     {"name": "ground", "color": [0, 0, 0]},
@@ -22,9 +26,9 @@ CLASSES = [
 ]
 
 
-@pytest.fixture
-def place(tmp_path, monkeypatch) -> Path:
-    """A folder with a checkpoint and an empty TestImages, and inference.py's constants as they are."""
+def make_place(tmp_path: Path, monkeypatch) -> Path:
+    """A folder with a checkpoint and an empty TestImages, and inference.py's constants as they
+    are."""
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     arguments = dict(
@@ -44,6 +48,11 @@ def place(tmp_path, monkeypatch) -> Path:
     Path("InferenceOutput/TestImages").mkdir(parents=True)
     monkeypatch.setattr(inference, "device", "cpu")
     return tmp_path / "InferenceOutput"
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Path:
+    return make_place(tmp_path, monkeypatch)
 
 
 def save(folder: Path, name: str, mode: str = "RGB", size: tuple[int, int] = (30, 20)) -> None:
@@ -97,8 +106,6 @@ def test_row_26_the_same_picture_twice_gives_the_same_mask(place, monkeypatch):
 
 
 def test_row_25_inference_sees_a_picture_as_training_does(place, monkeypatch):
-    from dataset import read_image, resize_image
-
     save(place, "a.png")
     seen = []
     real = UNet.forward
@@ -108,101 +115,6 @@ def test_row_25_inference_sees_a_picture_as_training_does(place, monkeypatch):
     inference.main()
     expected = resize_image(read_image(place / "TestImages" / "a.png"), (16, 24))
     assert np.array_equal(seen[0][0].permute(1, 2, 0).numpy(), expected)
-
-
-def test_row_28_inputs_stay_and_nothing_shares_an_output(place, capsys):
-    for name in ("cat.jpg", "cat.png", "Cat.gif", "cat_overlay.png", "dog.png"):
-        save(place, name)
-    before = {
-        path: hashlib.sha256(path.read_bytes()).digest()
-        for path in (place / "TestImages").iterdir()
-    }
-    (place / "TestPredictions").mkdir()
-    (place / "TestPredictions" / "earlier.png").write_bytes(b"kept")
-    assert inference.main() == 0
-    assert before == {
-        path: hashlib.sha256(path.read_bytes()).digest()
-        for path in (place / "TestImages").iterdir()
-    }
-    written = sorted(path.name for path in (place / "TestPredictions").iterdir())
-    assert (
-        len([name for name in written if name.endswith(".png")]) == 2 * 5 + 1
-        and "dog.png" in written
-        and "earlier.png" in written
-    )
-
-
-def test_row_28_files_that_inference_has_not_written_are_never_written_over(place, monkeypatch):
-    save(place, "a.png")
-    (place / "TestPredictions").mkdir()
-    monkeypatch.setattr(inference, "uncertainty_passes", 1)
-    for name in ("a.png", "a_overlay.png", "predictions.csv", "uncertainty.csv"):
-        by_hand = place / "TestPredictions" / name
-        by_hand.write_bytes((place / "TestImages" / "a.png").read_bytes())
-        monkeypatch.setattr(inference, "overwrite", True)
-        with pytest.raises(
-            utils.InputError, match=f"{name} would be written over and is not from inference.py"
-        ):
-            inference.main()
-        assert by_hand.read_bytes() == (place / "TestImages" / "a.png").read_bytes()
-        by_hand.unlink()
-    assert inference.main() == 0 and inference.main() == 0
-
-
-def test_a_name_too_long_for_what_is_added_to_it_is_named_and_the_others_go_on(place, capsys):
-    save(place, "a.png")
-    save(place, f"{'b' * 245}.png")
-    save(place, "c.png")
-    assert inference.main() == 1
-    said = capsys.readouterr()
-    assert "bbb.png has too long a name" in said.err and "2 of 3" in said.out
-
-
-def test_names_never_meet_whatever_the_pictures_are_called():
-    files = [
-        Path(name)
-        for name in (
-            "a.jpg",
-            "a.png",
-            "a.jpg.png",
-            "A.PNG",
-            "a_overlay.png",
-            "b.png",
-            "b_overlay.jpg",
-            "b_overlay_.jpg",
-        )
-    ]
-    names = inference.name_outputs(files)
-    outputs = [
-        f"{name}{end}".lower() for name in names.values() for end in (".png", "_overlay.png")
-    ]
-    assert len(set(outputs)) == 2 * len(files)
-
-
-def test_a_bad_picture_is_named_and_the_others_go_on(place, capsys):
-    save(place, "good.png")
-    (place / "TestImages" / "bad.png").write_bytes(b"torn")
-    (place / "TestImages" / "folder.png").mkdir()
-    assert inference.main() == 1
-    said = capsys.readouterr()
-    assert (
-        "bad.png can't be read" in said.err
-        and "folder.png can't be read" in said.err
-        and "1 of 3" in said.out
-    )
-    assert (place / "TestPredictions" / "good.png").exists()
-
-
-def test_a_folder_that_is_missing_empty_or_the_same_is_named(place, monkeypatch):
-    with pytest.raises(utils.InputError, match="no pictures in"):
-        inference.main()
-    monkeypatch.setattr(inference, "output_dir", inference.input_dir)
-    save(place, "a.png")
-    with pytest.raises(utils.InputError, match="as input_dir is"):
-        inference.main()
-    monkeypatch.setattr(inference, "input_dir", "nowhere")
-    with pytest.raises(utils.InputError, match="nowhere is not there"):
-        inference.main()
 
 
 def test_uncertainty_is_drawn_and_reported_and_the_same_every_time(place, monkeypatch):
@@ -226,13 +138,13 @@ def test_uncertainty_is_drawn_and_reported_and_the_same_every_time(place, monkey
 def test_uncertainty_worked_out_pass_by_pass(place, monkeypatch):
     monkeypatch.setattr(inference, "uncertainty_passes", 4)
     model = inference.load_model(
-        utils.load_checkpoint(Path("unet_model.pth")), utils.Place("cpu", "fp32")
+        utils.load_checkpoint(Path("unet_model.pth")), Place("cpu", "fp32")
     )
     assert not model.training and all(
         not part.training for part in model.modules() if isinstance(part, torch.nn.BatchNorm2d)
     )
     image = np.random.default_rng(0).integers(0, 256, (16, 24, 3)).astype(np.uint8)
-    (found,) = inference.predict(model, [(16, 24)], image[None], utils.Place("cpu", "fp32"))
+    (found,) = inference.predict(model, [(16, 24)], image[None], Place("cpu", "fp32"))
     total, epistemic = found.uncertainty
     torch.manual_seed(0)
     with torch.no_grad():
@@ -275,7 +187,7 @@ def test_uncertainty_without_dropout_is_refused_with_the_cure(place, monkeypatch
     )
     save(place, "a.png")
     monkeypatch.setattr(inference, "uncertainty_passes", 5)
-    with pytest.raises(inference.InputError, match="trained without dropout"):
+    with pytest.raises(InputError, match="trained without dropout"):
         inference.main()
 
 
@@ -284,23 +196,7 @@ def test_row_17_weights_that_do_not_fit_their_net_are_refused(place):
     saved["model"]["features"] = [8, 8]
     utils.save_checkpoint(Path("unet_model.pth"), saved)
     save(place, "a.png")
-    with pytest.raises(
-        inference.InputError, match="unet_model.pth does not fit the net that it describes"
-    ):
-        inference.main()
-
-
-def test_a_full_or_closed_output_folder_ends_in_a_sentence(place, monkeypatch):
-    save(place, "a.png")
-
-    def full(_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(
-        inference.InputError,
-        match="a_overlay.png can't be written .No space left on device.; what was there before is as it was",
-    ):
+    with pytest.raises(InputError, match="unet_model.pth does not fit the net that it describes"):
         inference.main()
 
 
@@ -319,30 +215,32 @@ def test_a_full_or_closed_output_folder_ends_in_a_sentence(place, monkeypatch):
 def test_row_23_tiles_give_what_the_whole_picture_gives(place, monkeypatch, size, options):
     torch.manual_seed(0)
     arguments = {"architecture": "unet", "num_classes": 4, "features": [4, 8, 8], **options}
-    model = inference.build_model(**arguments)
+    model = build_model(**arguments)
     for part in model.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
             part.running_mean.uniform_(-1, 1)
             part.running_var.uniform_(0.5, 2)
     model.eval()
     image = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
-    where = utils.Place("cpu", "fp32")
+    where = Place("cpu", "fp32")
+    monkeypatch.setattr(tiles, "TILE", 32)
+
+    def looks(images):
+        return inference.looks(model, images)
+
     with torch.no_grad():
-        ((_, (whole,)),) = inference.logit_strips(model, image[None], where)
-        monkeypatch.setattr(inference, "tile", True)
-        monkeypatch.setattr(inference, "TILE", 32)
-        parts = [
-            (top, logits) for top, (logits,) in inference.logit_strips(model, image[None], where)
-        ]
+        ((_, (whole,)),) = tiles.logit_strips(model, looks, image[None], where, tile=False)
+        strips = tiles.logit_strips(model, looks, image[None], where, tile=True)
+        parts = [(top, logits) for top, (logits,) in strips]
     for (top, logits), (following, _) in zip(parts, parts[1:]):
         assert following == top + 32 and logits.shape[2] == 33
     tiled = torch.cat([*(logits[:, :, :32] for _, logits in parts[:-1]), parts[-1][1]], 2)
     assert tiled.shape == whole.shape and torch.allclose(tiled, whole, atol=1e-4)
     for scale in (1.0, 0.61):
-        small = inference.resize_image(image, [max(1, round(side * scale)) for side in size])
+        small = resize_image(image, [max(1, round(side * scale)) for side in size])
         results = []
-        for tiles in (False, True):
-            monkeypatch.setattr(inference, "tile", tiles)
+        for tile in (False, True):
+            monkeypatch.setattr(inference, "tile", tile)
             results += inference.predict(model, [size], small[None], where)
         whole, tiled = results
         assert (
@@ -359,7 +257,7 @@ def test_batch_norm_is_folded_into_the_convolutions_and_changes_nothing(place):
     ):
         arguments = {"num_classes": 4, "features": [4, 8], **options}
         torch.manual_seed(0)
-        model = inference.build_model(**arguments)
+        model = build_model(**arguments)
         for part in model.modules():
             if isinstance(part, torch.nn.BatchNorm2d):
                 for values in (part.running_mean, part.weight.data, part.bias.data):
@@ -367,151 +265,20 @@ def test_batch_norm_is_folded_into_the_convolutions_and_changes_nothing(place):
                 part.running_var.uniform_(0.5, 2)
         images = torch.randint(0, 256, (2, 3, 20, 28), dtype=torch.uint8)
         folded = inference.load_model(
-            {"model": arguments, "weights": model.state_dict()}, utils.Place("cpu", "fp32")
+            {"model": arguments, "weights": model.state_dict()}, Place("cpu", "fp32")
         )
         assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in folded.modules())
         with torch.no_grad():
             assert torch.allclose(folded(images), model.eval()(images), atol=1e-4)
 
 
-def outputs(place: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (place / "TestPredictions").iterdir()}
-
-
-@pytest.mark.parametrize("tile", [False, True])
-def test_batches_and_threads_give_what_one_picture_at_a_time_gives(place, monkeypatch, tile):
-    saved = utils.load_checkpoint(Path("unet_model.pth"))
-    utils.save_checkpoint(Path("unet_model.pth"), {**saved, "scale": 0.7})
-    monkeypatch.setattr(inference, "tile", tile)
-    monkeypatch.setattr(inference, "overwrite", True)
-    for i in range(9):
-        save(place, f"{i}.png", size=[(30, 20), (20, 30), (300, 210)][i % 4 % 3])
-    (place / "TestImages" / "torn.png").write_bytes(b"torn")
-    found = []
-    for batch, at_once in (
-        (4, 64_000_000),
-        (1, 64_000_000),
-        (4, 1000),
-    ):  # in the last each picture is too big for company
-        monkeypatch.setattr(inference, "batch_size", batch)
-        monkeypatch.setattr(inference, "AT_ONCE", at_once)
-        assert inference.main() == 1
-        found.append(outputs(place))
-    assert len(found[0]) == 2 * 9 + 1 and found[0].keys() == found[1].keys() == found[2].keys()
-    for name in (name for name in found[0] if name.endswith(".png")):
-        pictures = [
-            np.array(Image.open(io.BytesIO(files[name])).convert("RGB")).astype(int)
-            for files in found
-        ]
-        assert (pictures[0] != pictures[1]).mean() < 1e-3 and (
-            pictures[0] != pictures[2]
-        ).mean() < 1e-3
-
-
-def test_too_little_memory_for_a_batch_means_one_by_one_and_for_one_is_said(
-    place, monkeypatch, capsys
-):
-    for i in range(3):
-        save(place, f"{i}.png", size=(30, 20 + i))
-    real, sizes = inference.predict, []
-
-    def predict(model, shapes, small, where):
-        sizes.append(len(small))
-        if len(small) > 1 or shapes == [(21, 30)]:
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        return real(model, shapes, small, where)
-
-    monkeypatch.setattr(inference, "predict", predict)
-    assert inference.main() == 1
-    said = capsys.readouterr()
-    assert (
-        sizes == [3, 1, 1, 1]
-        and "1.png is too big for the memory of cpu" in said.err
-        and "2 of 3 pictures coloured" in said.out
-    )
-    monkeypatch.setattr(inference, "predict", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        inference.main()
-
-
-def test_what_was_coloured_before_is_left_until_picture_checkpoint_or_settings_change(
-    place, monkeypatch, capsys
-):
-    for name in ("a.png", "b.png", "c.png"):
-        save(place, name)
-    real, done = inference.write, []
-    monkeypatch.setattr(
-        inference, "write", lambda job, *rest: done.append(job.path.name) or real(job, *rest)
-    )
-
-    def run(expected: str, **settings) -> None:
-        for name, value in settings.items():
-            monkeypatch.setattr(inference, name, value)
-        done.clear()
-        assert inference.main() == 0 and "".join(sorted(done)).replace(".png", "") == expected
-
-    run("abc")
-    first = outputs(place)
-    run("")
-    assert (
-        outputs(place) == first
-        and "3 of them before (overwrite=true does them again)" in capsys.readouterr().out
-    )
-    (place / "TestPredictions" / "a.png").unlink()
-    (place / "TestPredictions" / "b_overlay.png").write_bytes(b"torn")
-    (place / "TestPredictions" / "c_overlay.png").unlink()
-    run("abc")
-    save(place, "b.png", size=(31, 20))
-    run("b")
-    run("abc", overwrite=True)
-    assert outputs(place).keys() == first.keys()
-    run("abc", overwrite=False, uncertainty_passes=2)
-    run("abc", uncertainty_passes=0, overlay=False)
-    run("abc", overlay=True)
-    run("abc", tta=True)
-    run("abc", tta=False)
-    saved = utils.load_checkpoint(Path("unet_model.pth"))
-    saved["weights"]["head.bias"] += 1
-    utils.save_checkpoint(Path("unet_model.pth"), saved)
-    run("abc")
-
-
-@pytest.mark.skipif(
-    sys.platform != "linux", reason="peak memory is counted in other units elsewhere"
-)
-def test_a_big_picture_takes_memory_for_itself_and_a_strip(place):
-    """108 megapixels, decoded to 324 MB in numpy and 432 MB in Pillow; everything at once would take several times that."""
-    save(place, "small.png")
-    saved = utils.load_checkpoint(Path("unet_model.pth"))
-    utils.save_checkpoint(Path("unet_model.pth"), {**saved, "scale": 0.5})
-
-    def peak() -> float:
-        code = (
-            "import resource, sys; sys.path.insert(0, sys.argv[1]); import inference; inference.tile, inference.device = True, 'cpu'\n"
-            "assert inference.main() == 0; print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(ROOT)], capture_output=True, text=True, check=True
-        )
-        return int(done.stdout.split()[-1]) / 2**10
-
-    alone = peak()
-    Image.new("RGB", (12000, 9000), (90, 120, 150)).save(place / "TestImages" / "big.png")
-    assert peak() - alone < 1000
-    with (
-        Image.open(place / "TestPredictions" / "big.png") as mask,
-        Image.open(place / "TestPredictions" / "big_overlay.png") as overlay,
-    ):
-        assert mask.size == (12000, 9000) and overlay.size[0] == 4096
-
-
 def test_tta_is_the_mean_of_six_looks(place, monkeypatch):
     monkeypatch.setattr(inference, "tta", True)
     model = inference.load_model(
-        utils.load_checkpoint(Path("unet_model.pth")), utils.Place("cpu", "fp32")
+        utils.load_checkpoint(Path("unet_model.pth")), Place("cpu", "fp32")
     )
     image = np.random.default_rng(0).integers(0, 256, (1, 16, 24, 3)).astype(np.uint8)
-    (found,) = inference.predict(model, [(16, 24)], image, utils.Place("cpu", "fp32"))
+    (found,) = inference.predict(model, [(16, 24)], image, Place("cpu", "fp32"))
     probs = []
     for size in ((16, 24), (12, 18), (20, 30)):
         scaled = torch.nn.functional.interpolate(
@@ -532,7 +299,7 @@ def test_tta_is_the_mean_of_six_looks(place, monkeypatch):
         mean.max(0).values.mean().item(), abs=1e-5
     )
     (mirrored,) = inference.predict(
-        model, [(16, 24)], image[:, :, ::-1].copy(), utils.Place("cpu", "fp32")
+        model, [(16, 24)], image[:, :, ::-1].copy(), Place("cpu", "fp32")
     )
     assert (
         mirrored.ids[:, ::-1] != found.ids
@@ -542,5 +309,5 @@ def test_tta_is_the_mean_of_six_looks(place, monkeypatch):
 def test_tta_and_uncertainty_exclude_each_other(place, monkeypatch):
     monkeypatch.setattr(inference, "tta", True)
     monkeypatch.setattr(inference, "uncertainty_passes", 2)
-    with pytest.raises(inference.InputError, match="tta is True and uncertainty_passes is above 0"):
+    with pytest.raises(InputError, match="tta is True and uncertainty_passes is above 0"):
         inference.main()

@@ -6,7 +6,10 @@ import torch
 from conftest import ROOT
 from torch import nn
 
-from model import DoubleConv, NestedUNet, UNet, build_model, count_parameters
+from model import DoubleConv, NestedUNet, UNet, build_model
+from toolbox.errors import InputError
+from toolbox.layers import margin
+from toolbox.stages import count_parameters
 
 
 @pytest.mark.parametrize("height, width", [(1, 1), (1, 33), (16, 16), (17, 31), (50, 3)])
@@ -36,7 +39,7 @@ def test_two_classes_give_logits_0_and_z():
 
 
 def test_a_class_count_below_two_is_refused():
-    with pytest.raises(ValueError, match="num_classes is 1"):
+    with pytest.raises(InputError, match="num_classes is 1"):
         UNet(1)
 
 
@@ -68,7 +71,7 @@ def test_double_conv_has_what_it_says():
 
 
 def test_a_pixel_sees_as_far_as_the_levels_say():
-    """With two levels a change far away reaches a pixel, which no single DoubleConv (5×5) could bring."""
+    """With two levels a change far away reaches a pixel: no single DoubleConv (5×5) could do it."""
     torch.manual_seed(0)
     model = UNet(3, features=(8, 8)).eval()
     images = torch.full((1, 3, 32, 32), 100.0)
@@ -118,13 +121,14 @@ def test_unpadded_the_inner_u_gives_the_papers_388_from_572():
     with torch.device("meta"):
         model = UNet(2, padded=False)
         assert model.inner(torch.empty(1, 3, 572, 572)).shape == (1, 1, 388, 388)
-        assert model.margin(388) == (92, 92)
+        assert margin(388, model.multiple(), padded=False) == (92, 92)
 
 
 @pytest.mark.parametrize("patch, padded", [(1, True), (1, False), (2, True), (3, True)])
 @pytest.mark.parametrize("levels", [1, 2, 3, 4])
 def test_a_pixel_of_the_logits_lies_over_its_pixel_of_the_picture(levels, patch, padded):
-    """With kernels that pass on their middle, along the top skip alone, the logits are the scaled picture itself."""
+    """With kernels that pass on their middle, along the top skip alone, the logits are the scaled
+    picture itself."""
     model = UNet(3, features=(9,) * levels, padded=padded, patch=patch).eval()
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
@@ -145,7 +149,7 @@ def test_unpadded_the_border_is_the_pictures_mirror_image():
     model.downs[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     images = torch.rand(1, 3, 30, 30) * 255
     model(images)
-    before, _ = model.margin(30)
+    before, _ = margin(30, model.multiple(), padded=False)
     assert torch.equal(
         seen[0][..., before - 3, before : before + 30],
         seen[0][..., before + 3, before : before + 30],
@@ -168,7 +172,8 @@ def test_dropout_before_the_activation_is_the_same_as_after():
 
 
 def test_unetpp_has_the_published_nodes_and_parameters():
-    """The paper's U-Net++ of widths 32 to 512 has 9.04 million parameters; counted by hand with our batch norm: 9,049,572 at 4 outputs."""
+    """The paper's U-Net++ of widths 32 to 512 has 9.04 million parameters; counted by hand with
+    our batch norm: 9,049,572 at 4 outputs."""
 
     def double(a, b):
         return 9 * a * b + 9 * b * b + 2 * b + 4 * b
@@ -208,7 +213,7 @@ def test_deep_supervision_has_a_head_for_each_depth_and_predicts_their_mean():
     ],
 )
 def test_options_that_do_not_exist_are_named(architecture, options, sentence):
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises(InputError, match=sentence):
         build_model(architecture, num_classes=3, **options)
 
 
@@ -218,7 +223,7 @@ def test_system_b_has_31_037_633_parameters_at_one_output():
 
 
 def test_build_model_names_the_choices():
-    with pytest.raises(ValueError, match="'vnet'; expected one of unet"):
+    with pytest.raises(InputError, match="'vnet'; expected one of unet"):
         build_model("vnet", num_classes=3)
 
 

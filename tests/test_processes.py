@@ -14,8 +14,11 @@ import torch
 from conftest import ROOT, TINY, draw_squares
 from test_resume import assert_same
 
+import dataset
 import train
-import utils
+from toolbox.machine import Place
+from toolbox.reports import report_of
+from utils import load_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.skipif(
     os.name != "posix", reason="torchrun's processes and their signals are those of Unix"
@@ -66,10 +69,15 @@ def folder(tmp_path, monkeypatch) -> Path:
 def script(folder: Path, text: str) -> Path:
     """A program that has train.py as `train` and its constants from the command line."""
     path = folder / "script.py"
-    path.write_text(
-        f"import os, signal, sys\nsys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]\nimport torch, dataset, train, utils\n"
-        f"{text}\nutils.run_script(vars(train), main)\n"
-    )
+    lines = [
+        "import os, signal, sys",
+        f"sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]",
+        "import torch, dataset, train",
+        "from toolbox import machine, processes, settings",
+        text,
+        "settings.run_script(vars(train), main)",
+    ]
+    path.write_text("\n".join(lines))
     return path
 
 
@@ -84,14 +92,20 @@ def without_batch_norm(**arguments):
 
 def main():
     train.build_model = without_batch_norm
-    place = utils.Place("cpu", "fp32")
-    utils.join_processes(place.device)
-    training = train.Training(utils.once_a_machine(lambda: train.prepare("own", "", (16, 16))), place)
+    place = machine.Place("cpu", "fp32")
+    processes.join_processes(place.device)
+    data = processes.once_a_machine(lambda: dataset.prepare("own", "", (16, 16)))
+    training = train.Training(data, place)
     kept = {}
-    training.optimizer.step = lambda: kept.update({name: parameter.grad.clone() for name, parameter in training.model.named_parameters() if parameter.grad is not None})
-    batches = train.training_batches(training.stream, train.batch_size, 0, 0, utils.rank(), utils.processes())
+    def keep():
+        for name, parameter in training.model.named_parameters():
+            if parameter.grad is not None:
+                kept[name] = parameter.grad.clone()
+    training.optimizer.step = keep
+    share = processes.rank(), processes.processes()
+    batches = train.training_batches(training.stream, train.batch_size, 0, 0, *share)
     kept["loss"] = torch.tensor(training.take_step(batches))
-    torch.save(kept, f"{train.run_dir}-{utils.rank()}.pth")
+    torch.save(kept, f"{train.run_dir}-{processes.rank()}.pth")
 """
 
 
@@ -122,14 +136,8 @@ def test_two_processes_train_judge_and_leave_what_one_leaves_and_share_no_pictur
     assert status == 0 and "2 processes" in out, errors
     names = {str(path.relative_to(folder / "run")) for path in (folder / "run").rglob("*.p*")}
     assert names == {
-        "best.pth",
-        "last.pth",
-        "curves.png",
-        "learning_rate.png",
-        "confusion.png",
-        "learning.png",
-        "worst.png",
-        "classes.png",
+        *("best.pth", "last.pth", "curves.png", "learning_rate.png", "confusion.png"),
+        *("learning.png", "worst.png", "classes.png"),
         *(f"predictions/step_{step:06d}.png" for step in (3, 6, 9, 12)),
     }
     assert out.count("mean Dice") == 1 and not list((folder / "run").glob(".*"))
@@ -138,35 +146,32 @@ def test_two_processes_train_judge_and_leave_what_one_leaves_and_share_no_pictur
     assert [int(row["images_seen"]) for row in history] == [12, 24, 36, 48]
     for name, value in {**SETTINGS, "eval_iterations": 0}.items():
         monkeypatch.setattr(train, name, value)
-    data = train.prepare("own", "", (16, 16))
-    training = train.Training(data, utils.Place("cpu", "fp32"))
-    training.model.load_state_dict(utils.load_checkpoint(folder / "run" / "last.pth")["weights"])
-    alone = train.evaluate(training.model, training.splits["val"], training.loss_of, training.place)
-    del alone["only_class"]
-    assert {name: float(history[-1][f"val_{name}"]) for name in alone} == pytest.approx(
-        alone, rel=1e-5
-    )
-    best = utils.load_checkpoint(folder / "run" / "best.pth")["weights"]
-    training.model.load_state_dict(best)
-    alone = train.judge(training.model, training.splits["test"], training.place, "test")[0].report(
-        data.table.names
-    )
-    assert json.loads((folder / "run" / "report.json").read_text())["test"] == alone
+    data = dataset.prepare("own", "", (16, 16))
+    training = train.Training(data, Place("cpu", "fp32"))
+    training.model.load_state_dict(load_checkpoint(folder / "run" / "last.pth")["weights"])
+    split = training.splits["val"]
+    alone = train.evaluate(training.model, split, training.loss_of, training.place)
+    for name in ("loss", "pixel_accuracy", "mean_iou"):
+        assert float(history[-1][f"val_{name}"]) == pytest.approx(alone[name], rel=1e-5)
+    training.model.load_state_dict(load_checkpoint(folder / "run" / "best.pth")["weights"])
+    alone = train.judge(training.model, training.splits["test"], training.place)
+    report = json.loads((folder / "run" / "report.json").read_text())
+    assert report["test"] == report_of(alone.scores, data.table.names)
     seen = [
         range(start, start + 3) for number in range(2) for start in [3 * number, 6 + 3 * number]
     ]
     batches = [train.training_batches(training.stream, 3, 0, 0, number, 2) for number in range(2)]
     for positions, number in zip(seen, (0, 0, 1, 1)):
         _, masks = next(batches[number])
-        assert torch.equal(
-            masks, torch.stack([training.stream[position][1] for position in positions])
-        )
+        expected = torch.stack([training.stream[position][1] for position in positions])
+        assert torch.equal(masks, expected)
 
 
 KILLED = """
 take = train.Training.take_step
 def take_and_die(training, batches):
-    if (utils.rank(), os.environ["TORCHELASTIC_RESTART_COUNT"], training.step) == (1, "0", 7):
+    start = os.environ["TORCHELASTIC_RESTART_COUNT"]
+    if (processes.rank(), start, training.step) == (1, "0", 7):
         os.kill(os.getpid(), signal.SIGKILL)
     return take(training, batches)
 train.Training.take_step = take_and_die
@@ -178,18 +183,13 @@ def test_row_14_a_killed_worker_is_started_again_and_the_run_ends_the_same(folde
     options = dict(ema_decay=0.9, accum_steps=2)
     status, _, errors = run(2, ROOT / "train.py", *settings(run_dir="straight", **options))
     assert status == 0, errors
-    for place in (
-        dict(run_dir="killed"),
-        dict(),
-    ):  # in a folder of the user's, and in one that has to be found again
-        status, out, errors = run(
-            2, script(folder, KILLED), *settings(**options, **place), restarts=2
-        )
+    program = script(folder, KILLED)
+    # In a folder of the user's, and in one that has to be found again.
+    for place in (dict(run_dir="killed"), dict()):
+        status, out, errors = run(2, program, *settings(**options, **place), restarts=2)
         assert status == 0 and "it goes on after step 6" in out, errors
-        assert_same(
-            folder / "straight",
-            folder / "killed" if place else next(folder.glob("TrainingOutput/own-*")),
-        )
+        killed = folder / "killed" if place else next(folder.glob("TrainingOutput/own-*"))
+        assert_same(folder / "straight", killed)
 
 
 def test_a_restart_before_anything_was_saved_begins_anew_and_takes_up_nobody_elses_run(folder):
@@ -216,7 +216,7 @@ def test_a_signal_stops_all_processes_after_one_step_and_the_run_goes_on_with_as
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     out, errors = process.communicate(timeout=120)
-    step = utils.load_checkpoint(folder / "run" / "last.pth")["step"]
+    step = load_checkpoint(folder / "run" / "last.pth")["step"]
     assert step > 0 and f"stopped after step {step};" in out and "Sending process" in errors
     status, _, errors = run(
         1, ROOT / "train.py", *settings(resume="run", training_iterations=step + 3)
@@ -232,83 +232,66 @@ def test_what_is_wrong_is_said_once(folder):
     status, _, errors = run(2, ROOT / "train.py", *settings(loss="mse"))
     assert status == 1 and errors.count("loss is 'mse'") == 1
     (folder / "own" / "masks" / "p3.png").write_bytes(b"torn")
-    status, _, errors = run(
-        2, ROOT / "train.py", *settings()
-    )  # the first process finds it while the others wait
-    assert (
-        status == 1
-        and errors.count("p3.png can't be read") == 1
-        and "utils.py" not in errors
-        and "terminate called" not in errors
-    )
+    # The first process finds it while the others wait.
+    status, _, errors = run(2, ROOT / "train.py", *settings())
+    assert status == 1 and errors.count("p3.png can't be read") == 1
+    assert f'File "{ROOT}' not in errors and "terminate called" not in errors
+
+
+INFERENCE = """
+import inference
+from toolbox.colouring import Colouring
+write = Colouring.write
+def write_and_tell(self, picture, found):
+    name = picture.job.path.name
+    with open(f"done-{processes.rank()}.txt", "a") as file:
+        print(name, file=file)
+    done = write(self, picture, found)
+    if name == "4.png" and not os.path.exists("killed"):
+        open("killed", "w")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return done
+Colouring.write, inference.batch_size = write_and_tell, 1
+main = inference.main
+train = inference
+"""
 
 
 def test_inference_shares_the_pictures_out_and_does_what_is_missing_after_a_kill(folder):
     from test_inference import CLASSES, UNet, save
 
     arguments = dict(architecture="unet", num_classes=3, features=[4, 8])
-    utils.save_checkpoint(
-        Path("unet_model.pth"),
-        {
-            "format": 1,
-            "model": arguments,
-            "weights": UNet(3, features=[4, 8]).state_dict(),
-            "classes": CLASSES,
-            "image_size": [16, 24],
-        },
-    )
+    weights = UNet(3, features=[4, 8]).state_dict()
+    saved = dict(format=1, model=arguments, weights=weights, classes=CLASSES, image_size=[16, 24])
+    save_checkpoint(Path("unet_model.pth"), saved)
     place = folder / "InferenceOutput"
     (place / "TestImages").mkdir(parents=True)
     for i in range(7):
         save(place, f"{i}.png")
-    program = script(
-        folder,
-        """
-import inference
-write = inference.write
-def write_and_tell(job, *rest):
-    with open(f"done-{utils.rank()}.txt", "a") as file:
-        print(job.path.name, file=file)
-    done = write(job, *rest)
-    if job.path.name == "4.png" and not os.path.exists("killed"):
-        open("killed", "w")
-        os.kill(os.getpid(), signal.SIGKILL)
-    return done
-inference.write, inference.batch_size = write_and_tell, 1
-main = inference.main
-train = inference
-""",
-    )
+    program = script(folder, INFERENCE)
 
     def done() -> list[str]:
-        found = [
-            name for number in range(2) for name in Path(f"done-{number}.txt").read_text().split()
-        ]
+        found = []
         for number in range(2):
+            found += Path(f"done-{number}.txt").read_text().split()
             Path(f"done-{number}.txt").write_text("")
         return found
 
+    names = [f"{i}.png" for i in range(7)]
     assert run(2, program, "device=cpu")[0] == 1
     first = done()
     status, out, errors = run(2, program, "device=cpu")
     assert status == 0 and "7 of 7 pictures coloured" in out, errors
     second = done()
-    assert (
-        sorted({*first, *second}) == [f"{i}.png" for i in range(7)]
-        and len(first) == len({*first})
-        and len(second) == len({*second})
-    )
-    begun = {name for name in first if first.index(name) > len(first) - 3} - {
-        "4.png"
-    }  # one that was not finished when the kill came may be done again
+    assert sorted({*first, *second}) == names
+    assert len(first) == len({*first}) and len(second) == len({*second})
+    # One that was not finished when the kill came may be done again.
+    begun = {name for name in first if first.index(name) > len(first) - 3} - {"4.png"}
     assert not {*first} & {*second} - begun
     (place / "TestImages" / "bad.png").write_bytes(b"torn")
     status, out, errors = run(2, program, "device=cpu", "overwrite=true")
-    assert (
-        status == 1
-        and "7 of 8 pictures coloured, 1 could not be" in out
-        and "bad.png can't be read" in errors
-    )
-    assert sorted(done()) == [f"{i}.png" for i in range(7)]
+    assert status == 1 and "7 of 8 pictures coloured, 1 could not be" in out
+    assert "bad.png can't be read" in errors
+    assert sorted(done()) == names
     with open(place / "TestPredictions" / "predictions.csv", newline="") as file:
-        assert [row["file"] for row in csv.DictReader(file)] == [f"{i}.png" for i in range(7)]
+        assert [row["file"] for row in csv.DictReader(file)] == names

@@ -1,4 +1,5 @@
-"""Each reader on a tiny data set in its owners' exact layout: ids come out right for every class, and ignore stays ignore."""
+"""Each reader on a tiny data set in its owners' exact layout: ids come out right for every class,
+and ignore stays ignore."""
 
 import layouts
 import numpy as np
@@ -6,7 +7,11 @@ import pytest
 from layouts import LABELS, LOOKS
 from PIL import Image
 
-from dataset import IGNORE, VOC, InputError, open_source, prepare, read_ids
+from dataset import prepare, read_ids
+from toolbox.errors import InputError
+from toolbox.masks import IGNORE
+from toolbox.sources import open_source
+from toolbox.sources.voc import VOC
 
 
 def ids_by_value(data, row: int, values: np.ndarray) -> dict[int, int]:
@@ -25,33 +30,12 @@ def values_of(data, row: int, values=range(35)) -> np.ndarray:
 
 
 def expected_ids(kind: str, by_color: bool) -> dict[int, int]:
-    """Worked out from SYSTEM's words: 19 by train id; 34 by id without void; 24 in the tutorial's order by colour."""
-    order = [
-        "void",
-        "building",
-        "pole",
-        "sky",
-        "vegetation",
-        "traffic sign",
-        "fence",
-        "traffic light",
-        "person",
-        "dynamic",
-        "car",
-        "road",
-        "sidewalk",
-        "parking",
-        "ground",
-        "terrain",
-        "bicycle",
-        "rider",
-        "wall",
-        "bus",
-        "bridge",
-        "motorcycle",
-        "train",
-        "truck",
-    ]
+    """Worked out from SYSTEM's words: 19 by train id; 34 by id without void; 24 in the tutorial's
+    order by colour."""
+    order = (
+        "void,building,pole,sky,vegetation,traffic sign,fence,traffic light,person,dynamic,car,"
+        "road,sidewalk,parking,ground,terrain,bicycle,rider,wall,bus,bridge,motorcycle,train,truck"
+    ).split(",")
     expected = {}
     for label in LABELS:
         same_color = {"polegroup": "pole", "license plate": "car"}.get(label.name, label.name)
@@ -92,18 +76,15 @@ def test_cityscapes_ids_come_out_right_for_each_class(tmp_path, name, kinds, kin
 def test_cityscapes24_by_label_ids_is_the_same_as_by_colour(tmp_path):
     layouts.make_cityscapes(tmp_path / "colors", ("color",))
     layouts.make_cityscapes(tmp_path / "ids", ("labelIds",))
-    by_color, by_id = (
-        prepare("cityscapes24", str(tmp_path / "colors"), (48, 48)),
-        prepare("cityscapes24", str(tmp_path / "ids"), (48, 48)),
-    )
+    by_color = prepare("cityscapes24", str(tmp_path / "colors"), (48, 48))
+    by_id = prepare("cityscapes24", str(tmp_path / "ids"), (48, 48))
     for row in range(6):
         differ = by_color.read(row)[1] != by_id.read(row)[1]
-        assert set(values_of(by_color, row)[differ]) == {
-            34
-        }  # a licence plate has the colour of its car, but no id of its own on disk
-    assert by_color.table.names[0] == "void" and dict(
-        zip(by_color.table.names, by_color.table.colors)
-    )["bicycle"] == (119, 11, 32)
+        # A licence plate has the colour of its car, but no id of its own on disk.
+        assert set(values_of(by_color, row)[differ]) == {34}
+    assert by_color.table.names[0] == "void"
+    colors = dict(zip(by_color.table.names, by_color.table.colors))
+    assert colors["bicycle"] == (119, 11, 32)
 
 
 def test_cityscapes34_needs_label_ids(tmp_path):
@@ -119,11 +100,8 @@ def test_gta5_reads_colours_and_palettes_and_leaves_out_the_two_known_pictures(t
         layouts.save(tmp_path / "images" / f"{stem}.png", layouts.grid([7], 0)[0])
         layouts.save(tmp_path / "labels" / f"{stem}.png", np.zeros((5, 5, 3), np.uint8))
     data = prepare("gta5", str(tmp_path), (48, 48))
-    assert len(data.pairs) == 7 and {split: len(rows) for split, rows in data.splits.items()} == {
-        "train": 5,
-        "val": 1,
-        "test": 1,
-    }
+    assert len(data.pairs) == 7
+    assert {split: len(rows) for split, rows in data.splits.items()} == dict(train=5, val=1, test=1)
     assert sum("left out" in note for note in data.notes) == 2
     expected = {**expected_ids("cityscapes19", by_color=not palette)}
     for row in range(7):
@@ -134,11 +112,8 @@ def test_gta5_reads_colours_and_palettes_and_leaves_out_the_two_known_pictures(t
 def test_carvana_gifs_give_0_and_1_and_a_cars_views_stay_together(tmp_path, side_by_side):
     layouts.make_carvana(tmp_path, side_by_side, cars=8, views=4)
     with Image.open(next(tmp_path.rglob("*.gif"))) as mask:
-        assert (
-            mask.format == "GIF"
-            and mask.mode == "P"
-            and set(np.unique(np.array(mask.convert("L")))) == {0, 255}
-        )
+        assert mask.format == "GIF" and mask.mode == "P"
+        assert set(np.unique(np.array(mask.convert("L")))) == {0, 255}
     (tmp_path / "metadata.csv").write_text("id,year\n")
     data = prepare("carvana", str(tmp_path), (48, 48))
     assert len(data.pairs) == 32 and data.table.names == ["background", "car"]
@@ -158,17 +133,13 @@ def test_voc_palettes_give_ids_and_the_owners_lists_the_splits(tmp_path, year, s
     layouts.make_voc(tmp_path, year, splits)
     data = prepare(f"voc{year}", str(tmp_path), (48, 48))
     assert {split: len(rows) for split, rows in data.splits.items()} == dict.fromkeys(splits, 3)
-    assert (
-        len(data.table.names) == 21
-        and data.table.names[:2] == ["background", "aeroplane"]
-        and data.table.names[-1] == "tvmonitor"
-    )
+    assert len(data.table.names) == 21
+    assert data.table.names[:2] == ["background", "aeroplane"]
+    assert data.table.names[-1] == "tvmonitor"
     assert data.table.colors == layouts.VOC_PALETTE
     for row in range(len(data.pairs)):
-        assert ids_by_value(data, row, values_of(data, row, [*range(21), 255])) == {
-            **{i: i for i in range(21)},
-            255: IGNORE,
-        }
+        values = values_of(data, row, [*range(21), 255])
+        assert ids_by_value(data, row, values) == {**{i: i for i in range(21)}, 255: IGNORE}
 
 
 def test_voc2007_without_its_test_archive_says_so_and_a_missing_mask_is_named(tmp_path):
@@ -195,65 +166,30 @@ def test_voc_is_asked_from_its_owners_where_it_is_missing_and_a_failure_is_one_s
     monkeypatch.setattr(torchvision.datasets, "VOCSegmentation", download)
     with pytest.raises(
         InputError,
-        match="VOC2012 is not there and can't be downloaded .no network.; unpack its owners' archive in",
+        match="VOC2012 is not there and can't be downloaded .no network.; "
+        "unpack its owners' archive in",
     ):
-        VOC(tmp_path).pairs
+        VOC(tmp_path).find_pairs()
     assert asked == [("2012", "train", True)]
 
 
 def test_the_class_tables_of_published_data_sets_need_no_files(tmp_path):
-    counts = {
-        name: len(open_source(name, str(tmp_path)).table().names)
-        for name in (
-            "cityscapes",
-            "cityscapes24",
-            "cityscapes34",
-            "carvana",
-            "voc2007",
-            "voc2012",
-            "gta5",
-            "camvid",
-        )
-    }
-    assert counts == {
-        "cityscapes": 19,
-        "cityscapes24": 24,
-        "cityscapes34": 34,
-        "carvana": 2,
-        "voc2007": 21,
-        "voc2012": 21,
-        "gta5": 19,
-        "camvid": 11,
-    }
+    expected = dict(cityscapes=19, cityscapes24=24, cityscapes34=34, carvana=2)
+    expected |= dict(voc2007=21, voc2012=21, gta5=19, camvid=11)
+    for name, count in expected.items():
+        assert len(open_source(name, str(tmp_path)).table().names) == count
     assert not list(tmp_path.iterdir())
 
 
 def test_camvid_reads_the_segnet_layout_and_ignores_void(tmp_path):
     layouts.make_camvid(tmp_path)
     data = prepare("camvid", str(tmp_path), (48, 48))
-    assert {split: len(rows) for split, rows in data.splits.items()} == {
-        "train": 3,
-        "val": 3,
-        "test": 3,
-    }
-    assert data.table.names == [
-        "sky",
-        "building",
-        "pole",
-        "road",
-        "pavement",
-        "tree",
-        "sign",
-        "fence",
-        "car",
-        "pedestrian",
-        "bicyclist",
-    ]
+    assert {split: len(rows) for split, rows in data.splits.items()} == dict(train=3, val=3, test=3)
+    names = "sky building pole road pavement tree sign fence car pedestrian bicyclist"
+    assert data.table.names == names.split()
     for row in range(9):
-        assert ids_by_value(data, row, values_of(data, row, range(12))) == {
-            **{i: i for i in range(11)},
-            11: IGNORE,
-        }
+        values = values_of(data, row, range(12))
+        assert ids_by_value(data, row, values) == {**{i: i for i in range(11)}, 11: IGNORE}
 
 
 def test_camvid_without_test_masks_is_judged_on_val_and_says_so(tmp_path):
@@ -283,10 +219,8 @@ def test_a_value_that_no_table_knows_is_an_error_in_every_data_set(tmp_path, nam
         np.resize(np.array([0, 1, 99], np.uint8), (48, 48)),
         [(i, 255 - i, 0) for i in range(100)],
     )
-    with Image.open(mask) as picture:
-        unknown = int(
-            np.array(picture).max()
-        )  # GIFs are saved with the palette's unused colours left out
+    with Image.open(mask) as picture:  # GIFs leave out the palette's unused colours
+        unknown = int(np.array(picture).max())
     assert unknown == (2 if name == "carvana" else 99)
     with pytest.raises(InputError, match=rf"holds {unknown} \("):
         read_ids(mask, open_source(name, str(tmp_path)).table().meaning)

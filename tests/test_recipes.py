@@ -1,4 +1,5 @@
-"""Every recipe trains, judges and predicts on a tiny data set laid out as its owners do, and learns it by heart."""
+"""Every recipe trains, judges and predicts on a tiny data set laid out as its owners do, and
+learns it by heart."""
 
 import json
 import math
@@ -13,7 +14,8 @@ from PIL import Image
 
 import inference
 import train
-import utils
+from toolbox.machine import Place
+from toolbox.settings import override, settings_of
 
 RECIPES = sorted((ROOT / "recipes").glob("*.py"))
 MAKERS = {
@@ -66,9 +68,9 @@ def test_the_published_systems_all_have_a_recipe():
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_says_where_it_comes_from_and_sets_constants_that_exist(recipe, monkeypatch):
-    for name, value in utils.settings_of(vars(train)).items():
+    for name, value in settings_of(vars(train)).items():
         monkeypatch.setattr(train, name, value)
-    utils.override(vars(train), [str(recipe)])
+    override(vars(train), [str(recipe)])
     monkeypatch.setattr(train, "num_workers", 0)
     train.check_settings()
     assert train.optimizer == (
@@ -80,12 +82,24 @@ def test_a_recipe_says_where_it_comes_from_and_sets_constants_that_exist(recipe,
 def test_camvid_small_asks_less_than_half_of_a_chip_that_has_no_bf16(monkeypatch):
     work = {}
     for precision in ("fp32", "bf16"):
-        monkeypatch.setattr(
-            utils.Place, "best_precision", lambda self, precision=precision: precision
-        )
+        monkeypatch.setattr(Place, "best_precision", lambda self, precision=precision: precision)
         constants = runpy.run_path(str(ROOT / "recipes" / "camvid_small.py"))
         work[precision] = constants["training_iterations"] * math.prod(constants["image_size"])
     assert 0.4 < work["fp32"] / work["bf16"] < 0.5, work
+
+
+@pytest.mark.parametrize("precision, size", [("fp32", (256, 384)), ("bf16", (360, 480))])
+def test_camvid_small_hears_the_runs_precision_wherever_it_stands(precision, size):
+    recipe, *words = (
+        str(ROOT / "recipes" / "camvid_small.py"),
+        "device=cpu",
+        f"precision={precision}",
+    )
+    for arguments in ([recipe, *words], [*words, recipe]):
+        constants = settings_of(vars(train))
+        override(constants, arguments)
+        assert constants["image_size"] == size
+        assert (constants["device"], constants["precision"]) == ("cpu", precision)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
@@ -93,9 +107,9 @@ def test_a_recipe_learns_a_tiny_data_set_by_heart_and_colours_its_pictures(
     recipe, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    for name, value in utils.settings_of(vars(train)).items():
+    for name, value in settings_of(vars(train)).items():
         monkeypatch.setattr(train, name, value)
-    utils.override(vars(train), [str(recipe)])
+    override(vars(train), [str(recipe)])
     MAKERS[train.dataset](tmp_path / "data")
     for name, value in {**SHORT, "data_dir": str(tmp_path / "data"), "run_dir": "run"}.items():
         monkeypatch.setattr(train, name, value)

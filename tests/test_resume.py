@@ -1,9 +1,11 @@
-"""A run that was stopped anywhere and taken up again ends as one that never was stopped: to the bit, on the CPU."""
+"""A run that was stopped anywhere and taken up again ends as one that never was stopped: to the
+bit, on the CPU."""
 
 import csv
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -15,39 +17,36 @@ import torch
 from conftest import ROOT, TINY, draw_squares
 
 import train
-import utils
-from dataset import InputError
+from toolbox.errors import InputError
+from toolbox.files import locked
+from toolbox.watch import Thinned
+from utils import load_checkpoint
 
 LONG = dict(training_iterations=12, eval_interval=3, save_model_interval=2, dropout=0.2)
 
 
 def outcome(run: Path) -> tuple:
-    """What has to be the same: all weights and optimizer state, history and report without times."""
-    saved, best = utils.load_checkpoint(run / "last.pth"), utils.load_checkpoint(run / "best.pth")
+    """What has to be the same: all weights, the optimizer's state, what learning.png shows, history
+    and report without times."""
+    saved, best = load_checkpoint(run / "last.pth"), load_checkpoint(run / "best.pth")
     state = saved["resume"]
     tensors = {
         **saved["weights"],
         **{f"raw {name}": tensor for name, tensor in state["weights"].items()},
-        **{f"best {k}": v for k, v in best["weights"].items()},
+        **{f"best {name}": tensor for name, tensor in best["weights"].items()},
+        **{f"seen {step}": preds for step, preds in state["seen"].items()},
     }
     for number, entry in state["optimizer"]["state"].items():
         tensors |= {f"{number} {name}": torch.as_tensor(value) for name, value in entry.items()}
     with open(run / "history.csv", newline="") as file:
-        history = [
-            {name: value for name, value in row.items() if name != "seconds"}
-            for row in csv.DictReader(file)
-        ]
-    report = {
-        name: value
-        for name, value in json.loads((run / "report.json").read_text()).items()
-        if name not in ("seconds", "images_per_second")
-    }
-    return (
-        tensors,
-        history,
-        report,
-        (saved["step"], best["step"], state["rates"], state["optimizer"]["param_groups"]),
-    )
+        history = list(csv.DictReader(file))
+    for row in history:
+        del row["seconds"]
+    report = json.loads((run / "report.json").read_text())
+    for name in ("seconds", "images_per_second"):
+        del report[name]
+    groups = state["optimizer"]["param_groups"]
+    return tensors, history, report, (saved["step"], best["step"], state["rates"], groups)
 
 
 def assert_same(run: Path, other: Path) -> None:
@@ -97,7 +96,7 @@ def test_row_14_stopped_at_random_points_with_other_workers_a_run_ends_the_same(
         run_train(**settings, run_dir=f"split{attempt}", num_workers=attempt % 3)
         assert (
             run_train.status == 143
-            and utils.load_checkpoint(tmp_path / f"split{attempt}" / "last.pth")["step"] == stop
+            and load_checkpoint(tmp_path / f"split{attempt}" / "last.pth")["step"] == stop
         )
         stop_after(0)
         run_train(**settings, resume=f"split{attempt}", num_workers=(attempt + 1) % 3)
@@ -139,7 +138,7 @@ def test_a_signal_ends_the_step_in_hand_saves_and_says_how_to_go_on(project, num
     assert f"to go on: python train.py {settings[0]}" in out and out.strip().endswith(
         f"resume=TrainingOutput/{run.name}"
     )
-    step = utils.load_checkpoint(run / "last.pth")["step"]
+    step = load_checkpoint(run / "last.pth")["step"]
     assert step > 0 and f"stopped after step {step};" in out
     shorter = [
         f"training_iterations={step + 2}" if "training_iterations" in setting else setting
@@ -174,17 +173,21 @@ def test_what_would_change_the_run_is_refused_by_name_with_both_values_and_the_r
         resume="run",
         cache=False,
     )
-    assert utils.load_checkpoint(tmp_path / "run" / "last.pth")["step"] == 14
+    assert load_checkpoint(tmp_path / "run" / "last.pth")["step"] == 14
 
 
-def test_a_cosine_schedule_keeps_its_length(run_train, tmp_path, stop_after):
+@pytest.mark.parametrize("schedule", [dict(lr_schedule="cosine"), dict(decay_factor=0.0)], ids=str)
+def test_a_cosine_schedule_keeps_its_length(run_train, tmp_path, stop_after, schedule):
+    """And so does the square root that falls until the last step."""
     draw_squares(tmp_path / "own", 8)
     stop_after(5)
-    run_train(**LONG, dataset="own", run_dir="run", lr_schedule="cosine")
+    run_train(**LONG, dataset="own", run_dir="run", **schedule)
+    longer = {**LONG, **schedule, "training_iterations": 20}
     with pytest.raises(InputError, match="training_iterations is 20 and was 12"):
-        run_train(
-            **{**LONG, "training_iterations": 20}, dataset="own", resume="run", lr_schedule="cosine"
-        )
+        run_train(**longer, dataset="own", resume="run")
+    stop_after(0)
+    run_train(**LONG, dataset="own", resume="run", **schedule)
+    assert run_train.status == 0
 
 
 def test_changed_pictures_are_refused_on_resuming(run_train, tmp_path, stop_after):
@@ -227,17 +230,24 @@ def test_resuming_without_a_run_says_so_before_anything_is_read(run_train, monke
         run_train(dataset="own", resume=resume)
 
 
-@pytest.mark.skipif(train.fcntl is None, reason="needs locks that go with their process")
-def test_a_disk_that_knows_no_locks_is_no_hindrance(tmp_path, monkeypatch, capsys):
+@pytest.mark.skipif(os.name != "posix", reason="such disks are a matter of Unix")
+@pytest.mark.parametrize(
+    "number, reason",
+    [(38, "this disk knows no locks|does not appear to support flock"), (37, "No locks available")],
+)
+def test_a_disk_that_knows_no_locks_is_no_hindrance(tmp_path, monkeypatch, capsys, number, reason):
+    import fcntl
+
     def unknown(*_):
-        raise OSError(38, "Function not implemented")
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(train.fcntl, "lockf", unknown)
-    with train.locked(tmp_path):
-        assert "can't be locked (Function not implemented)" in capsys.readouterr().out
+    monkeypatch.setattr(fcntl, "flock", unknown)
+    for _ in range(2):
+        with locked(tmp_path):
+            assert re.search(f"can't be locked .*({reason})", capsys.readouterr().out)
+        assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(train.fcntl is None, reason="needs locks that go with their process")
 def test_two_runs_in_one_folder_are_refused(run_train, tmp_path):
     draw_squares(tmp_path / "own", 8)
     run_train(**LONG, dataset="own", run_dir="run")
@@ -245,8 +255,9 @@ def test_two_runs_in_one_folder_are_refused(run_train, tmp_path):
         [
             sys.executable,
             "-c",
-            "import sys; sys.path.insert(0, sys.argv[1]); import train, pathlib, time\n"
-            "with train.locked(pathlib.Path('run')): print('held', flush=True); time.sleep(60)",
+            "import sys; sys.path.insert(0, sys.argv[1]); import pathlib, time\n"
+            "from toolbox.files import locked\n"
+            "with locked(pathlib.Path('run')): print('held', flush=True); time.sleep(60)",
             str(ROOT),
         ],
         cwd=tmp_path,
@@ -266,19 +277,15 @@ def test_two_runs_in_one_folder_are_refused(run_train, tmp_path):
 def test_the_only_copy_of_a_model_is_kept_when_a_new_run_replaces_it(run_train, tmp_path):
     draw_squares(tmp_path / "own", 8)
     run_train(dataset="own", run_dir="first")
-    only = (tmp_path / "unet_model.pth").read_bytes()
     run_train(dataset="own", run_dir="second", seed=1)  # first/best.pth is a copy
     assert not list(tmp_path.glob("unet_model-*.pth"))
     only = (tmp_path / "unet_model.pth").read_bytes()
     (tmp_path / "second" / "best.pth").unlink()
     run_train(dataset="own", run_dir="third", seed=2)
     (kept,) = tmp_path.glob("unet_model-*.pth")
-    assert (
-        kept.read_bytes()
-        == only
-        != (tmp_path / "unet_model.pth").read_bytes()
-        == (tmp_path / "third" / "best.pth").read_bytes()
-    )
+    assert kept.read_bytes() == only
+    new = (tmp_path / "unet_model.pth").read_bytes()
+    assert only != new == (tmp_path / "third" / "best.pth").read_bytes()
 
 
 def test_a_strangers_unet_model_is_kept_and_not_loaded(run_train, tmp_path, capsys):
@@ -325,3 +332,59 @@ def test_an_error_ends_the_workers_too(project):
         and "start again with a lower base_lr" in done.stderr
         and "Traceback" not in done.stderr
     )
+
+
+@pytest.mark.parametrize("resume", ["run", "run/last.pth"])
+def test_a_run_is_named_by_its_folder_or_its_last_pth(run_train, tmp_path, stop_after, resume):
+    draw_squares(tmp_path / "own", 8)
+    stop_after(5)
+    run_train(**LONG, dataset="own", run_dir="run")
+    stop_after(0)
+    run_train(**LONG, dataset="own", resume=resume)
+    assert run_train.status == 0
+    assert load_checkpoint(tmp_path / "run" / "last.pth")["step"] == 12
+
+
+@pytest.mark.parametrize("resume", ["run/best.pth", "run/history.csv", "other/last.pth", "own"])
+def test_what_is_no_run_is_refused_in_a_sentence(run_train, tmp_path, resume):
+    draw_squares(tmp_path / "own", 8)
+    run_train(dataset="own", run_dir="run")
+    with pytest.raises(InputError, match=f"resume is '{resume}', but .* holds no run that could"):
+        run_train(dataset="own", resume=resume)
+
+
+def test_learning_shows_steps_of_before_and_after_a_stop(run_train, tmp_path, stop_after):
+    draw_squares(tmp_path / "own", 10)
+    run_train(**LONG, dataset="own", run_dir="straight")
+    stop_after(7)
+    run_train(**LONG, dataset="own", run_dir="run")
+    stop_after(0)
+    run_train(**LONG, dataset="own", resume="run")
+    saved = load_checkpoint(tmp_path / "run" / "last.pth")
+    assert list(saved["resume"]["seen"]) == [3, 6, 9, 12]
+    drawn = [(tmp_path / run / "learning.png").read_bytes() for run in ("straight", "run")]
+    assert drawn[0] == drawn[1]
+
+
+def test_a_run_of_before_goes_on_without_what_it_did_not_keep(run_train, tmp_path):
+    draw_squares(tmp_path / "own", 10)
+    run_train(**LONG, dataset="own", run_dir="run")
+    saved = torch.load(tmp_path / "run" / "last.pth", weights_only=True)
+    del saved["resume"]["seen"]
+    torch.save(saved, tmp_path / "run" / "last.pth")
+    (tmp_path / "run" / "learning.png").unlink()
+    run_train(**LONG, dataset="own", resume="run")
+    assert run_train.status == 0 and not (tmp_path / "run" / "learning.png").exists()
+
+
+def test_of_many_predictions_a_few_are_kept_evenly():
+    seen = Thinned()
+    for step in range(1, 101):
+        seen.add(step, torch.tensor(step))
+        assert 1 <= len(seen) <= 8 and max(seen) == step
+        steps = sorted(seen)
+        if step >= 8:
+            assert steps[0] <= step / 2
+        for kept in steps:
+            assert seen[kept] == kept
+    assert len(seen) >= 4

@@ -11,7 +11,7 @@ from conftest import ROOT
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the script forks")
 def test_a_short_soak_finds_nothing(tmp_path):
     done = subprocess.run(
-        [sys.executable, ROOT / "tests" / "soak.py", "kills=6", "pictures=100", "fills=1"],
+        [sys.executable, ROOT / "experiments" / "soak.py", "kills=6", "pictures=100", "fills=1"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -9,13 +9,18 @@ import albumentations
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY, draw_squares
+from conftest import ROOT, TINY, draw_squares, move_into_splits
 from PIL import Image
 
+import dataset
 import train
-import utils
-from dataset import IGNORE, InputError
-from model import UNet, build_model
+from model import build_model
+from toolbox import machine, pictures, prepared
+from toolbox.errors import InputError
+from toolbox.machine import Place
+from toolbox.masks import IGNORE
+from toolbox.reports import report_of
+from utils import ConfusionMatrix, load_checkpoint, make_loss
 
 
 def read_history(path) -> list[dict]:
@@ -69,7 +74,7 @@ def test_a_run_leaves_everything_that_it_should(run_train, tmp_path, capsys):
         "device",
         "precision",
     } <= report.keys()
-    for split, pictures in (("train", 6), ("val", 2), ("test", 2)):
+    for split in ("train", "val", "test"):
         assert {"pixel_accuracy", "mean_iou", "mean_dice", "classes", "baseline"} == report[
             split
         ].keys()
@@ -110,19 +115,19 @@ def test_the_report_is_counted_at_each_masks_own_size(run_train, tmp_path):
     draw_squares(tmp_path / "own", 10, size=(20, 28))
     run_train(dataset="own", run_dir="run")
     report = json.loads((tmp_path / "run" / "report.json").read_text())
-    saved = utils.load_checkpoint(tmp_path / "unet_model.pth")
+    saved = load_checkpoint(tmp_path / "unet_model.pth")
     model = build_model(**saved["model"])
     model.load_state_dict(saved["weights"])
     model.eval()
-    data = train.prepare("own", "Dataset", (16, 16))
-    matrix = utils.ConfusionMatrix(3)
+    data = dataset.prepare("own", "Dataset", (16, 16))
+    matrix = ConfusionMatrix(3)
     for row in data.splits["test"]:
         image = torch.from_numpy(data.read(row)[0]).permute(2, 0, 1)[None]
         with torch.no_grad():
             logits = torch.nn.functional.interpolate(model(image), size=(20, 28), mode="bilinear")
         with Image.open(data.pairs[row].mask) as mask:
             matrix.update(logits.argmax(1)[0], torch.from_numpy(np.array(mask)))
-    assert matrix.report(data.table.names) == report["test"]
+    assert report_of(matrix.scores(), data.table.names) == report["test"]
 
 
 @pytest.mark.parametrize("batch", [1, 3, 5])
@@ -131,35 +136,24 @@ def test_row_8_scores_do_not_depend_on_the_batch_size_nor_on_a_short_last_batch(
 ):
     draw_squares(tmp_path / "own", 10)
     run_train(dataset="own", run_dir="run", eval_iterations=0)
-    training = train.Training(train.prepare("own", "Dataset", (16, 16)), utils.Place("cpu", "fp32"))
-    training.load(tmp_path / "run")
-    train.batch_size = batch
-    scores = train.evaluate(
-        training.judged, training.splits["train"], training.loss_of, training.place
-    )
-    report = train.judge(training.judged, training.splits["train"], training.place, "train")[
-        0
-    ].report(["a", "b", "c"])
-    train.batch_size = 2
-    assert scores == pytest.approx(
-        train.evaluate(training.judged, training.splits["train"], training.loss_of, training.place),
-        rel=1e-5,
-    )
-    assert report == train.judge(
-        training.judged, training.splits["train"], training.place, "train"
-    )[0].report(["a", "b", "c"])
-    assert (
-        sum(training.data.pixels[row, :3].sum() for row in training.splits["train"].rows) == 6 * 256
-    )
+    data = dataset.prepare("own", "Dataset", (16, 16))
+    training = train.Training(data, Place("cpu", "fp32"))
+    training.folder = tmp_path / "run"
+    training.load()
+    split = training.splits["train"]
 
+    def found(batch_size: int) -> tuple[dict, dict]:
+        train.batch_size = batch_size
+        scores = train.evaluate(training.judged, split, training.loss_of, training.place)
+        judged = train.judge(training.judged, split, training.place)
+        return scores, report_of(judged.scores, ["a", "b", "c"])
 
-def move_into_splits(folder) -> None:
-    """Of five squares three are to be trained on, one validates, one tests."""
-    for split, numbers in (("train", (0, 1, 2)), ("val", (3,)), ("test", (4,))):
-        for name in ("images", "masks"):
-            (folder / name / split).mkdir()
-            for i in numbers:
-                (folder / name / f"p{i}.png").rename(folder / name / split / f"p{i}.png")
+    (scores, report), (expected, expected_report) = found(batch), found(2)
+    for name in ("loss", "pixel_accuracy", "mean_iou", "mean_dice"):
+        assert scores[name] == pytest.approx(expected[name], rel=1e-5)
+    assert torch.equal(scores["predicted"], expected["predicted"])
+    assert report == expected_report
+    assert sum(data.pixels[row, :3].sum() for row in split.rows) == 6 * 256
 
 
 def test_row_8_a_split_of_one_picture_with_one_class_has_scores_for_that_class_alone(
@@ -179,22 +173,6 @@ def test_row_8_a_split_of_one_picture_with_one_class_has_scores_for_that_class_a
     )
 
 
-def test_two_runs_in_one_second_get_folders_of_their_own(run_train, tmp_path, monkeypatch):
-    class Stopped(train.datetime):
-        @classmethod
-        def now(cls):
-            return cls(2030, 1, 1)
-
-    draw_squares(tmp_path / "own", 4)
-    monkeypatch.setattr(train, "datetime", Stopped)
-    for _ in range(2):
-        run_train(dataset="own", training_iterations=1)
-    assert sorted(path.name for path in (tmp_path / "TrainingOutput").iterdir()) == [
-        "own-20300101-000000",
-        "own-20300101-000000-2",
-    ]
-
-
 def test_the_same_run_with_0_1_and_2_workers_gives_the_same_weights(run_train, tmp_path):
     draw_squares(tmp_path / "own", 10)
     weights = []
@@ -202,7 +180,7 @@ def test_the_same_run_with_0_1_and_2_workers_gives_the_same_weights(run_train, t
         run_train(
             dataset="own", run_dir=f"run{workers}", num_workers=workers, dropout=0.2, accum_steps=2
         )
-        weights.append(utils.load_checkpoint(tmp_path / f"run{workers}" / "last.pth")["weights"])
+        weights.append(load_checkpoint(tmp_path / f"run{workers}" / "last.pth")["weights"])
     for name, tensor in weights[0].items():
         assert torch.equal(tensor, weights[1][name]) and torch.equal(tensor, weights[2][name]), name
 
@@ -212,7 +190,7 @@ def test_another_seed_gives_other_weights(run_train, tmp_path):
     for seed in (0, 1):
         run_train(dataset="own", run_dir=f"run{seed}", seed=seed)
     first, second = (
-        utils.load_checkpoint(tmp_path / f"run{seed}" / "last.pth")["weights"]["head.weight"]
+        load_checkpoint(tmp_path / f"run{seed}" / "last.pth")["weights"]["head.weight"]
         for seed in (0, 1)
     )
     assert not torch.equal(first, second)
@@ -283,7 +261,7 @@ def test_row_27_four_batches_of_two_give_the_gradient_of_one_batch_of_eight(
 
 def test_a_tiny_net_learns_two_pictures_by_heart(run_train, tmp_path, monkeypatch):
     draw_squares(tmp_path / "own", 2, size=(32, 32))
-    data = train.prepare("own", "Dataset", (32, 32))
+    data = dataset.prepare("own", "Dataset", (32, 32))
     data.splits = {"train": [0, 1], "val": [0, 1]}
     monkeypatch.setattr(train, "prepare", lambda *_: data)
     monkeypatch.setattr(train, "make_augment", lambda *_: albumentations.Compose([]))
@@ -305,35 +283,20 @@ def test_a_tiny_net_learns_two_pictures_by_heart(run_train, tmp_path, monkeypatc
 def test_early_stopping_ends_a_run_whose_validation_does_not_rise(run_train, tmp_path, monkeypatch):
     draw_squares(tmp_path / "own", 6)
     scores = iter([0.5, 0.6, 0.4, 0.6, 0.5, 0.9, 0.9, 0.9])
-    found = train.evaluate
-    monkeypatch.setattr(
-        train,
-        "evaluate",
-        lambda model, split, *rest: {
-            **found(model, split, *rest),
-            "mean_iou": next(scores) if split.rows == val else 0.0,
-        },
-    )
-    val = train.prepare("own", "Dataset", (16, 16)).splits["val"]
-    run_train(
-        dataset="own",
-        run_dir="run",
-        training_iterations=8,
-        eval_interval=1,
-        patience=3,
-        save_model_interval=100,
-    )
-    assert [row["step"] for row in read_history(tmp_path / "run" / "history.csv")] == [
-        1,
-        2,
-        3,
-        4,
-        5,
-    ]
-    assert (
-        utils.load_checkpoint(tmp_path / "unet_model.pth")["step"] == 2
-        and utils.load_checkpoint(tmp_path / "run" / "last.pth")["step"] == 5
-    )
+    val = dataset.prepare("own", "Dataset", (16, 16)).splits["val"]
+    evaluate = train.evaluate
+
+    def planned(model, split, *rest):
+        score = next(scores) if split.rows == val else 0.0
+        return {**evaluate(model, split, *rest), "mean_iou": score}
+
+    monkeypatch.setattr(train, "evaluate", planned)
+    options = dict(training_iterations=8, eval_interval=1, patience=3, save_model_interval=100)
+    run_train(dataset="own", run_dir="run", **options)
+    history = read_history(tmp_path / "run" / "history.csv")
+    assert [row["step"] for row in history] == [1, 2, 3, 4, 5]
+    assert load_checkpoint(tmp_path / "unet_model.pth")["step"] == 2
+    assert load_checkpoint(tmp_path / "run" / "last.pth")["step"] == 5
     assert (tmp_path / "run" / "report.json").exists()
 
 
@@ -357,17 +320,19 @@ def test_the_plateau_schedule_follows_the_validation_loss(run_train, tmp_path, m
 
 def test_class_weights_are_counted_from_the_training_split_alone(run_train, tmp_path, monkeypatch):
     draw_squares(tmp_path / "own", 8)
-    seen, weigh = [], utils.weigh_classes
-    monkeypatch.setattr(
-        utils,
-        "weigh_classes",
-        lambda pixels, power: seen.append((pixels, power)) or weigh(pixels, power),
-    )
+    seen, weigh = [], prepared.weigh_classes
+
+    def note(pixels, power):
+        seen.append((pixels, power))
+        return weigh(pixels, power)
+
+    monkeypatch.setattr(prepared, "weigh_classes", note)
     run_train(dataset="own", run_dir="run", loss="ce", class_weights=0.5)
-    data = train.prepare("own", "Dataset", (16, 16))
-    counted = sum(
-        np.bincount(data.read_full_mask(row).ravel(), minlength=3) for row in data.splits["train"]
-    )
+    data = dataset.prepare("own", "Dataset", (16, 16))
+    counted = np.zeros(3, int)
+    for row in data.splits["train"]:
+        ids = dataset.read_ids(data.pairs[row].mask, data.table.meaning)
+        counted += np.bincount(ids.ravel(), minlength=3)
     assert seen[0][0].tolist() == counted.tolist() and seen[0][1] == 0.5
 
 
@@ -382,7 +347,7 @@ def test_class_weights_are_counted_from_the_training_split_alone(run_train, tmp_
 def test_options_train_and_the_checkpoint_builds_the_same_net(run_train, tmp_path, options):
     draw_squares(tmp_path / "own", 6)
     run_train(dataset="own", run_dir="run", **options)
-    saved = utils.load_checkpoint(tmp_path / "unet_model.pth")
+    saved = load_checkpoint(tmp_path / "unet_model.pth")
     build_model(**saved["model"]).load_state_dict(saved["weights"])
 
 
@@ -403,22 +368,16 @@ def test_averaged_weights_are_the_ones_judged_and_kept(make_training):
     training = make_training(ema_decay=0.5)
     expected = {name: tensor.clone() for name, tensor in training.model.state_dict().items()}
     for step in range(1, 4):
-        training.take_step(
-            iter(
-                [
-                    (
-                        torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8),
-                        torch.zeros(2, 8, 8, dtype=torch.uint8),
-                    )
-                ]
-            )
-        )
+        images = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+        masks = torch.zeros(2, 8, 8, dtype=torch.uint8)
+        training.take_step(iter([(images, masks)]))
         decay = min(0.5, step / (step + 10))
         for name, new in training.model.state_dict().items():
-            expected[name] = (
-                decay * expected[name] + (1 - decay) * new if new.is_floating_point() else new
-            )
-    kept = training.describe({})["weights"]
+            if new.is_floating_point():
+                expected[name] = decay * expected[name] + (1 - decay) * new
+            else:
+                expected[name] = new
+    kept = training.checkpoint()["weights"]
     for name, tensor in expected.items():
         assert torch.allclose(kept[name], tensor, atol=1e-6), name
     assert not torch.equal(kept["head.weight"], training.model.head.weight)
@@ -431,36 +390,17 @@ def test_row_22_too_little_memory_ends_in_one_sentence_with_the_settings_to_lowe
 
     def no_memory(*_):
         raise RuntimeError(
-            "[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+            "[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: can't allocate memory: you "
+            "tried to allocate 9 bytes"
         )
 
     monkeypatch.setattr(train.Training, "take_step", no_memory)
-    with pytest.raises(
-        InputError,
-        match="out of memory on cpu in fp32 with batch_size 2.*try batch_size=1 with accum_steps=2",
-    ):
+    said = "out of memory on cpu in fp32 with batch_size 2.*try batch_size=1 with accum_steps=2"
+    with pytest.raises(InputError, match=said):
         run_train(dataset="own", run_dir="run")
     monkeypatch.setattr(train.Training, "take_step", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):  # anything else is a fault of ours and says where it is
         run_train(dataset="own", run_dir="other")
-
-
-def test_row_6_a_run_that_predicts_one_class_is_told_so(run_train, tmp_path, monkeypatch, capsys):
-    draw_squares(tmp_path / "own", 6)
-
-    def biased(**arguments):
-        model = build_model(**arguments)
-        model.head.bias.data[0] = 100
-        return model
-
-    run_train(dataset="own", run_dir="first", training_iterations=1)
-    assert "nothing else is learnt yet" not in capsys.readouterr().out
-    monkeypatch.setattr(train, "build_model", biased)
-    run_train(dataset="own", run_dir="run", training_iterations=1)
-    assert (
-        "every pixel of the validation pictures is taken for ground: nothing else is learnt yet"
-        in capsys.readouterr().out
-    )
 
 
 def test_row_31_compiled_weights_are_saved_with_plain_keys(run_train, tmp_path, monkeypatch):
@@ -475,12 +415,11 @@ def test_row_31_compiled_weights_are_saved_with_plain_keys(run_train, tmp_path, 
             return self._orig_mod(images)
 
     draw_squares(tmp_path / "own", 6)
-    monkeypatch.setattr(train, "can_compile", lambda place: True)
+    monkeypatch.setattr(machine, "can_compile", lambda place: True)
     monkeypatch.setattr(torch, "compile", Compiled)
     run_train(dataset="own", run_dir="run")
     assert all(
-        "_orig_mod" not in name
-        for name in utils.load_checkpoint(tmp_path / "unet_model.pth")["weights"]
+        "_orig_mod" not in name for name in load_checkpoint(tmp_path / "unet_model.pth")["weights"]
     )
 
 
@@ -503,15 +442,6 @@ def test_the_scores_name_the_last_split_that_has_masks(run_train, tmp_path):
     assert report["judged_on"] == "val" and "test" not in report
 
 
-def test_a_run_dir_that_holds_a_run_is_refused(run_train, tmp_path):
-    draw_squares(tmp_path / "own", 4)
-    run_train(dataset="own", run_dir="run")
-    before = (tmp_path / "run" / "last.pth").read_bytes()
-    with pytest.raises(InputError, match="run holds a run already; go on with it by resume=run"):
-        run_train(dataset="own", run_dir="run")
-    assert (tmp_path / "run" / "last.pth").read_bytes() == before
-
-
 def test_what_is_trained_on_may_be_smaller_than_what_is_judged(run_train, tmp_path, monkeypatch):
     sizes = {}
     forward = train.build_model("unet", num_classes=2).__class__.forward
@@ -527,19 +457,7 @@ def test_what_is_trained_on_may_be_smaller_than_what_is_judged(run_train, tmp_pa
         True: {(12, 18)},
         False: {(16, 26)},
     }  # less by multiples of 4, which this net halves to one
-    assert utils.load_checkpoint(tmp_path / "unet_model.pth")["image_size"] == [16, 26]
-
-
-@pytest.mark.parametrize(
-    "side, share, smaller",
-    [(80, 0.8, 64), (80, 0.9, 72), (80, 1e-17, 8), (83, 1e-17, 3), (80, 1.0, 80), (5, 0.1, 5)],
-)
-def test_the_size_in_training_is_padded_as_the_judged_one(monkeypatch, side, share, smaller):
-    for name, value in dict(
-        image_size=(side, side), training_scale=share, features=(16, 32, 64), patch=1
-    ).items():
-        monkeypatch.setattr(train, name, value)
-    assert train.training_size() == (smaller, smaller)
+    assert load_checkpoint(tmp_path / "unet_model.pth")["image_size"] == [16, 26]
 
 
 @pytest.mark.parametrize(
@@ -606,23 +524,14 @@ def test_training_with_spawned_workers_works_as_on_windows_and_macos(project):
 
 
 def test_row_14_dropout_follows_from_the_step_alone(make_training):
+    images = torch.full((2, 3, 8, 8), 90, dtype=torch.uint8)
+    masks = torch.ones(2, 8, 8, dtype=torch.uint8)
     losses = []
     for stray_draws, step in ((0, 5), (3, 5), (0, 6)):
         training = make_training(dropout=0.5)
         training.step = step
         torch.rand(stray_draws)
-        losses.append(
-            training.take_step(
-                iter(
-                    [
-                        (
-                            torch.full((2, 3, 8, 8), 90, dtype=torch.uint8),
-                            torch.ones(2, 8, 8, dtype=torch.uint8),
-                        )
-                    ]
-                )
-            )
-        )
+        losses.append(training.take_step(iter([(images, masks)])))
     assert losses[0] == losses[1] != losses[2]
 
 
@@ -631,48 +540,45 @@ def test_row_12_what_is_not_a_number_stops_the_run_before_the_weights_change_and
     run_train, tmp_path, monkeypatch, what
 ):
     draw_squares(tmp_path / "own", 8)
-    made, calls = utils.make_loss, []
+    calls = []
 
-    def make_loss(*given):
+    def make_bad_loss(*given):
+        loss_of = make_loss(*given)
+
         def loss(logits, masks):
-            value = made(*given)(logits, masks)
-            if torch.is_grad_enabled():
-                calls.append(value)
-            if len(calls) == 3 and torch.is_grad_enabled():
-                value = (
-                    value * math.nan if what == "loss" else value + (logits * 0).sum().sqrt()
-                )  # the root's slope at 0 is infinite
-            return value
+            value = loss_of(logits, masks)
+            if not torch.is_grad_enabled():
+                return value
+            calls.append(value)
+            if len(calls) < 3:
+                return value
+            if what == "loss":
+                return value * math.nan
+            return value + (logits * 0).sum().sqrt()  # the root's slope at 0 is infinite
 
         return loss
 
-    monkeypatch.setattr(utils, "make_loss", make_loss)
+    monkeypatch.setattr(train, "make_loss", make_bad_loss)
+    grad_clip = 1.0 if what == "loss" else 0.0
     with pytest.raises(InputError) as caught:
-        run_train(
-            dataset="own",
-            run_dir="run",
-            save_model_interval=1,
-            grad_clip=1.0 if what == "loss" else 0.0,
-        )
+        run_train(dataset="own", run_dir="run", save_model_interval=1, grad_clip=grad_clip)
     message = str(caught.value)
-    assert (
-        "loss is nan at step 3" if what == "loss" else "gradient's length is nan at step 3"
-    ) in message and "lower base_lr" in message
-    data = train.prepare("own", "Dataset", (16, 16))
-    stream = train.SegmentationDataset(data, "train", train.make_augment((16, 16), ""), 0)
+    said = "loss is nan at step 3" if what == "loss" else "gradient's length is nan at step 3"
+    assert said in message and "lower base_lr" in message
+    data = dataset.prepare("own", "Dataset", (16, 16))
+    stream = dataset.SegmentationDataset(data, "train", dataset.make_augment((16, 16), ""), 0)
     for position in (4, 5):
         assert data.pairs[stream.row(position)].image.name in message
-    saved = utils.load_checkpoint(tmp_path / "run" / "last.pth")
-    assert saved["step"] == 2 and all(
-        tensor.isfinite().all() for tensor in saved["weights"].values()
-    )
+    saved = load_checkpoint(tmp_path / "run" / "last.pth")
+    assert saved["step"] == 2
+    assert all(tensor.isfinite().all() for tensor in saved["weights"].values())
 
 
 def test_row_12_steps_that_the_fp16_scaler_leaves_out_are_counted_and_no_error(
     make_training, monkeypatch
 ):
     training = make_training()
-    training.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    training.machine.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
     training.loss_of = lambda logits, masks: (
         logits.square().mean() * 1e6
     )  # so large that the scaled gradient overflows
@@ -682,17 +588,10 @@ def test_row_12_steps_that_the_fp16_scaler_leaves_out_are_counted_and_no_error(
         torch.zeros(2, 8, 8, dtype=torch.uint8),
     )
     training.take_step(iter([(images, masks)]))
-    assert training.skipped == 1 and training.scaler.get_scale() == 2.0**126
+    assert training.machine.skipped == 1 and training.machine.scaler.get_scale() == 2.0**126
     assert all(
         torch.equal(tensor, before[name]) for name, tensor in training.model.named_parameters()
     )
-
-
-def test_bf16_is_chosen_only_where_the_chip_multiplies_in_it(monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
-    assert utils.Place("cpu", "auto").precision == "bf16"
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False, "avx2": True})
-    assert utils.Place("cpu", "auto").precision == "fp32"
 
 
 def test_bf16_trains_on_the_cpu(run_train, tmp_path):
@@ -712,7 +611,7 @@ def test_training_on_a_gpu_works_and_saves_plain_keys(run_train, tmp_path, preci
         precision=precision,
         compile_model=precision == "bf16",
     )
-    saved = utils.load_checkpoint(tmp_path / "unet_model.pth")  # row 31
+    saved = load_checkpoint(tmp_path / "unet_model.pth")  # row 31
     build_model(**saved["model"]).load_state_dict(saved["weights"])
 
 
@@ -729,141 +628,34 @@ def test_memory_stays_flat_over_2000_steps(make_training):
     assert used[-1] - used[0] < 5, used  # MB
 
 
-WARNINGS = {
-    "absent": "it can't be learnt",
-    "floor": "the learning rate is at min_lr",
-    "still": "the loss has not moved",
-    "single": "nothing else is learnt yet",
-    "gap": "learnt by heart",
-}
-
-
-def heard(out: str) -> set[str]:
-    return {kind for kind, words in WARNINGS.items() if words in out}
-
-
-def test_a_run_that_learns_is_not_warned(run_train, tmp_path, capsys):
-    draw_squares(tmp_path / "own", 16, size=(32, 32))
-    run_train(
-        dataset="own",
-        run_dir="run",
-        image_size=(32, 32),
-        features=(8, 16),
-        training_iterations=220,
-        eval_interval=44,
-        base_lr=1e-2,
-        min_lr=1e-4,
-        decay_factor=1e7,
-    )
-    assert heard(capsys.readouterr().out) == set()
-
-
-def test_a_rate_too_low_is_warned_of_after_a_tenth_of_the_run(run_train, tmp_path, capsys):
-    draw_squares(tmp_path / "own", 6)
-    run_train(
-        dataset="own",
-        run_dir="run",
-        training_iterations=200,
-        eval_interval=200,
-        base_lr=1e-9,
-        min_lr=1e-10,
-        warmup_steps=0,
-        decay_factor=1e24,
-        augment="",
-    )
-    out = capsys.readouterr().out
-    assert (
-        "still" in heard(out) and "in the first tenth of the run" in out and "raise base_lr" in out
-    )
-
-
-def test_a_rate_at_its_floor_for_most_of_the_run_is_warned_of_before_it(
-    run_train, tmp_path, capsys, monkeypatch
-):
-    """As system A's own schedule is: at min_lr from step 505 of 1250."""
-    draw_squares(tmp_path / "own", 6)
-    monkeypatch.setattr(train, "learn", lambda training, run: print(train.warnings(training)) or 15)
-    run_train(
-        dataset="own",
-        run_dir="run",
-        training_iterations=1250,
-        base_lr=1e-3,
-        min_lr=1e-4,
-        warmup_steps=100,
-        decay_factor=5e8,
-    )
-    out = capsys.readouterr().out
-    assert heard(out) == {"floor"} and "from step 505 of 1250 on; raise decay_factor" in out
-
-
-def test_a_class_that_the_training_split_lacks_is_warned_of(run_train, tmp_path, capsys):
-    draw_squares(tmp_path / "own", 5)
-    move_into_splits(tmp_path / "own")
-    for path in (tmp_path / "own" / "masks" / "train").iterdir():
-        mask = np.array(Image.open(path))
-        Image.fromarray(np.where(mask == 2, 0, mask).astype(np.uint8)).save(path)
-    run_train(dataset="own", run_dir="run")
-    out = capsys.readouterr().out
-    assert "absent" in heard(out) and "the training split has no pixel of blue" in out
-
-
-def test_pictures_learnt_by_heart_are_warned_of(make_training):
-    training = make_training(training_iterations=90)
-    row = {"val_mean_iou": 0.4, "train_mean_iou": 0.9}
-    training.history = [{**row, "step": step} for step in range(10, 100, 10)]
-    training.step = 90
-    assert "since step 70 at least" in train.warnings(training)["gap"]
-    training.history[-1]["val_mean_iou"] = 0.75
-    assert "gap" not in train.warnings(training)
-
-
-def test_the_best_evaluation_is_the_first_of_the_highest_and_the_last_where_none_has_a_score(
-    make_training,
-):
-    training = make_training()
-    for scores, best in (
-        ((0.1, 0.3, math.nan, 0.3), 1),
-        ((math.nan, math.nan, math.nan), 2),
-        ((0.0, 0.0), 0),
-    ):
-        training.history = [{"val_mean_iou": score} for score in scores]
-        assert training.best_evaluation() == best
-
-
 def test_the_worst_pictures_are_the_ones_with_the_lowest_scores(run_train, tmp_path, monkeypatch):
     draw_squares(tmp_path / "own", 40)
     titles = []
-    monkeypatch.setattr(
-        utils,
-        "sheet",
-        lambda *given: (
-            titles.extend(given[4] if len(given) > 4 else ()) or np.zeros((30, 30, 3), np.uint8)
-        ),
-    )
-    monkeypatch.setattr(utils, "draw_learning", lambda *_: None)
+
+    def note(rows, names, colors, captions, own_titles=()):
+        titles.extend(own_titles)
+        return np.zeros((30, 30, 3), np.uint8)
+
+    monkeypatch.setattr(pictures, "sheet", note)
     run_train(dataset="own", run_dir="run")
-    data = train.prepare("own", "Dataset", (16, 16))
-    saved = utils.load_checkpoint(tmp_path / "unet_model.pth")
+    data = dataset.prepare("own", "Dataset", (16, 16))
+    saved = load_checkpoint(tmp_path / "unet_model.pth")
     model = build_model(**saved["model"])
     model.load_state_dict(saved["weights"])
+    model.eval()
     scores, worst = {}, {}
     for row in data.splits["test"]:
         image, mask = data.read(row)
-        matrix = utils.ConfusionMatrix(3)
+        matrix = ConfusionMatrix(3)
         with torch.no_grad():
-            matrix.update(
-                model.eval()(torch.from_numpy(image).permute(2, 0, 1)[None]).argmax(1)[0],
-                torch.from_numpy(mask),
-            )
-        scores[data.pairs[row].image.name] = matrix.scores()["mean_iou"]
-        worst[data.pairs[row].image.name] = sorted(
-            (iou, name)
-            for iou, name in zip(matrix.scores()["iou"].tolist(), data.table.names)
-            if not math.isnan(iou)
-        )[:2]
-    assert [title.split(":")[0] for title in titles] == sorted(scores, key=scores.get)[:4] and len(
-        scores
-    ) == 6
+            preds = model(torch.from_numpy(image).permute(2, 0, 1)[None]).argmax(1)[0]
+        matrix.update(preds, torch.from_numpy(mask))
+        found, name = matrix.scores(), data.pairs[row].image.name
+        scores[name] = found["mean_iou"]
+        named = zip(found["iou"].tolist(), data.table.names)
+        worst[name] = sorted((iou, name) for iou, name in named if not math.isnan(iou))[:2]
+    assert len(scores) == 6
+    assert [title.split(":")[0] for title in titles] == sorted(scores, key=scores.get)[:4]
     lowest = min(scores, key=scores.get)
     assert f"mean IoU {scores[lowest]:.2f}; weakest: " in titles[0]
     assert all(f"{name} {iou:.2f}" in titles[0] for iou, name in worst[lowest])

@@ -88,10 +88,10 @@ class Prediction:
         self.confidence, self.rows = 0.0, 0
 
     def add(
-        self, confidence: torch.Tensor, ids: torch.Tensor, uncertainty: torch.Tensor | None
+        self, ids: torch.Tensor, confidence: torch.Tensor, uncertainty: torch.Tensor | None
     ) -> None:
-        """The next rows: how probable the class is that each pixel gets, and the class (1, rows,
-        W); and the uncertainties (2, rows, W)."""
+        """The next rows: the class that each pixel gets and how probable it is (1, rows, W); and
+        the uncertainties (2, rows, W)."""
         part = slice(self.rows, self.rows + ids.shape[1])
         self.rows = part.stop
         self.ids[part] = ids[0].byte().cpu().numpy()

@@ -1,10 +1,12 @@
 """Compare settings of train.py at an equal budget of wall time, over several seeds.
 
-    python tests/compare.py comparison=losses [budget=75] [seeds=3] [data_dir=PATH]
+    python experiments/compare.py comparison=losses [budget=75] [seeds=3] [data_dir=PATH]
 
-The settings' speeds are measured first, in steps of each in turn; then each gets as many steps as fit into `budget` seconds of training. After each run a row
-goes to TrainingOutput/compare-<comparison>.csv, so that a comparison that was stopped goes on where it was. At the end, or where all
-runs are there already, it prints the table for README.md: means over the seeds and their standard deviation.
+The settings' speeds are measured first, in steps of each in turn; then each gets as many steps as
+fit into `budget` seconds of training. After each run a row goes to
+TrainingOutput/compare-<comparison>.csv, so that a comparison that was stopped goes on where it was.
+At the end, or where all runs are there already, it prints the table for docs/results.md: means over
+the seeds and their standard deviation.
 """
 
 import csv
@@ -13,16 +15,20 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from dataset import prepare, training_batches
+from toolbox import settings
+from toolbox.errors import InputError
+from toolbox.machine import Place
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-import utils
-from dataset import InputError, prepare, training_batches
 
 comparison = "losses"  # one of COMPARISONS
 budget = 75.0  # seconds of training for each run
-seeds = 3  # runs of each setting; on Streets each seed is another split, another start and another order
+seeds = 3  # runs of each; on Streets each is another split, another start and another order
 data_dir = "Dataset"  # as in train.py
 rounds = 60  # a setting's speed is measured in so many steps
 
@@ -33,7 +39,8 @@ SMALL = [
     "features=16,32,64",
     *SHORT,
 ]
-# What the default run (but for cosine, which it hasn't) and camvid_small.py are made of, each left out or put in.
+# What the default run (but for cosine, which it hasn't) and camvid_small.py are made of, each left
+# out or put in.
 INGREDIENTS = {
     "all of it": [],
     "AdamW for Muon": ["optimizer=adamw"],
@@ -90,33 +97,32 @@ COMPARISONS = {
         "UNet++, as many steps": [*SMALL, "architecture=unet++", "features=15,30,60"],
     },
 }
-STEPS_OF = {
-    "UNet++, as many steps": "UNet"
-}  # a setting that takes another's steps, however long they take
+# A setting that takes another's steps, however long they take.
+STEPS_OF = {"UNet++, as many steps": "UNet"}
+# A row of the file: these, the mean IoU, and each class's.
+FIXED = ("setting", "arguments", "seed", "budget", "seconds_per_step", "steps", "seconds")
+FIXED += ("parameters", "judged_on")
 
 
 def train(arguments: list[str], steps: int, seed: int) -> dict:
-    """A run's report.json. It lies in a folder of its own, so that nobody's unet_model.pth is replaced."""
+    """A run's report.json. It lies in a folder of its own, so that nobody's unet_model.pth is
+    replaced."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = {
+        own = {
             "training_iterations": steps,
             "eval_interval": steps,
             "save_model_interval": steps,
             "lr_schedule": "cosine",
-            "decay_factor": steps / constants_of(arguments)["base_lr"] ** 2,
+            "decay_factor": 0,
             "seed": seed,
             "data_dir": (ROOT / data_dir).resolve(),
             "run_dir": "run",
         }
-        settings |= dict(
-            argument.split("=", 1) for argument in arguments if argument.startswith("lr_schedule=")
-        )
-        command = [
-            sys.executable,
-            ROOT / "train.py",
-            *arguments,
-            *(f"{name}={value}" for name, value in settings.items()),
-        ]
+        for argument in arguments:
+            if argument.startswith("lr_schedule="):
+                own["lr_schedule"] = argument.partition("=")[2]
+        given = [*arguments, *(f"{name}={value}" for name, value in own.items())]
+        command = [sys.executable, ROOT / "train.py", *given]
         done = subprocess.run(
             command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
@@ -129,38 +135,35 @@ def constants_of(arguments: list[str]) -> dict:
     """train.py's constants as these arguments leave them."""
     import train
 
-    constants = utils.settings_of(vars(train))
-    utils.override(constants, arguments)
+    constants = settings.settings_of(vars(train))
+    settings.override(constants, arguments)
     return constants
 
 
-def seconds_per_step(settings: dict[str, list[str]]) -> dict[str, float]:
-    """How long a step of each setting takes: the median of rounds in which each takes one in turn, so that what else the machine does slows all alike."""
+def seconds_per_step(chosen: dict[str, list[str]]) -> dict[str, float]:
+    """How long a step of each setting takes: the median of rounds in which each takes one in turn,
+    so that what else the machine does slows all alike."""
     import train
 
-    before, ready = utils.settings_of(vars(train)), {}
+    before, ready = settings.settings_of(vars(train)), {}
     try:
-        for name, arguments in settings.items():
+        for name, arguments in chosen.items():
             vars(train).update(before)
             constants = constants_of(arguments) | {"data_dir": str((ROOT / data_dir).resolve())}
             vars(train).update(constants)
             data = prepare(train.dataset, train.data_dir, train.image_size, train.cache, train.seed)
-            training = train.Training(data, utils.Place(train.device, train.precision))
-            ready[name] = (
-                constants,
-                training,
-                training_batches(training.stream, train.batch_size, 0, 0),
-            )
-        times: dict[str, list[float]] = {name: [] for name in settings}
+            training = train.Training(data, Place(train.device, train.precision))
+            batches = training_batches(training.stream, train.batch_size)
+            ready[name] = (constants, training, batches)
+        times: dict[str, list[float]] = {name: [] for name in chosen}
         for _ in range(rounds + 1):
             for name, (constants, training, batches) in ready.items():
                 vars(train).update(constants)
-                began = training.training_seconds
+                began = time.perf_counter()
                 training.take_step(batches)
-                times[name].append(training.training_seconds - began)
-        return {
-            name: statistics.median(taken[1:]) for name, taken in times.items()
-        }  # the first round was to get going
+                times[name].append(time.perf_counter() - began)
+        # The first round was to get going.
+        return {name: statistics.median(taken[1:]) for name, taken in times.items()}
     finally:
         vars(train).update(before)
 
@@ -186,55 +189,46 @@ def mean_and_spread(values: list[float], sign: str = "") -> str:
     return f"{statistics.mean(values):{sign}.3f}{spread}" if values else "-"
 
 
-def format_table(rows: list[dict]) -> str:
-    """One line for each setting: parameters, steps, seconds, mean IoU and each class's IoU on the split that was judged.
+def table_row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
-    Seeds differ, on Streets in their split too, so that settings are best told apart seed by seed: "more" is what one has above the first setting at the same seed.
+
+def format_table(rows: list[dict]) -> str:
+    """One line for each setting: parameters, steps, seconds, mean IoU and each class's IoU on the
+    split that was judged.
+
+    Seeds differ, on Streets in their split too, so that settings are best told apart seed by seed:
+    "more" is what one has above the first setting at the same seed.
     """
-    fixed = (
-        "setting",
-        "arguments",
-        "seed",
-        "budget",
-        "seconds_per_step",
-        "steps",
-        "seconds",
-        "parameters",
-        "judged_on",
-    )
-    first = {
-        row["seed"]: float(row["mean IoU"]) for row in rows if row["setting"] == rows[0]["setting"]
-    }
+    first = {}
+    for row in rows:
+        if row["setting"] == rows[0]["setting"]:
+            first[row["seed"]] = float(row["mean IoU"])
     for row in rows:
         row["more"] = float(row["mean IoU"]) - first[row["seed"]]
-    scores = [
-        "mean IoU",
-        "more",
-        *(name for name in rows[0] if name not in (*fixed, "mean IoU", "more")),
-    ]
-    lines = [
-        f"| {rows[0]['judged_on']} split | parameters | steps | seconds | "
-        + " | ".join(scores)
-        + " |",
-        "| --- " * (4 + len(scores)) + "|",
-    ]
+    classes = [name for name in rows[0] if name not in (*FIXED, "mean IoU", "more")]
+    scores = ["mean IoU", "more", *classes]
+    titles = [f"{rows[0]['judged_on']} split", "parameters", "steps", "seconds", *scores]
+    lines = [table_row(titles), "| --- " * len(titles) + "|"]
     for setting in dict.fromkeys(row["setting"] for row in rows):
         runs = [row for row in rows if row["setting"] == setting]
-        cells = [
-            setting,
-            f"{int(runs[0]['parameters']):,}",
-            *(
-                f"{statistics.mean(float(run[name]) for run in runs):,.0f}"
-                for name in ("steps", "seconds")
-            ),
-        ]
-        for name in scores:
-            values = [
-                float(run[name]) for run in runs if run[name] not in ("", "None")
-            ]  # a class that no mask of the split has is in no mean
-            cells.append(mean_and_spread(values, "+" * (name == "more")))
-        lines.append("| " + " | ".join(cells) + " |")
+        cells = [setting, f"{int(runs[0]['parameters']):,}"]
+        for name in ("steps", "seconds"):
+            cells.append(f"{statistics.mean(float(run[name]) for run in runs):,.0f}")
+        for name in scores:  # a class that no mask of the split has is in no mean
+            values = [float(run[name]) for run in runs if run[name] not in ("", "None")]
+            cells.append(mean_and_spread(values, "+" if name == "more" else ""))
+        lines.append(table_row(cells))
     return "\n".join(lines)
+
+
+def belongs(row: dict, compared: dict[str, list[str]]) -> bool:
+    """Whether an earlier run is one of those that are asked for."""
+    if float(row["budget"]) != budget or int(row["seed"]) >= seeds:
+        return False
+    if row["setting"] not in compared:
+        return False
+    return row["arguments"] == " ".join(compared[row["setting"]])
 
 
 def main() -> None:
@@ -242,23 +236,14 @@ def main() -> None:
         raise InputError(f"comparison is {comparison!r}; expected one of {', '.join(COMPARISONS)}")
     path = ROOT / "TrainingOutput" / f"compare-{comparison}.csv"
     path.parent.mkdir(exist_ok=True)
-    settings = COMPARISONS[comparison]
-    rows = [
-        row
-        for row in read_rows(path)
-        if float(row["budget"]) == budget
-        and int(row["seed"]) < seeds
-        and row["setting"] in settings
-        and row["arguments"] == " ".join(settings[row["setting"]])
-    ]
+    compared = COMPARISONS[comparison]
+    rows = [row for row in read_rows(path) if belongs(row, compared)]
     paces = {row["setting"]: float(row["seconds_per_step"]) for row in rows}
-    paces |= seconds_per_step(
-        {name: arguments for name, arguments in settings.items() if name not in (*paces, *STEPS_OF)}
-    )
-    for seed in range(
-        seeds
-    ):  # seed by seed, so that a comparison stopped early has as many runs of each setting
-        for setting, arguments in settings.items():
+    known = {*paces, *STEPS_OF}
+    paces |= seconds_per_step({name: compared[name] for name in compared if name not in known})
+    # Seed by seed, so that a comparison stopped early has as many runs of each setting.
+    for seed in range(seeds):
+        for setting, arguments in compared.items():
             if any(row["setting"] == setting and int(row["seed"]) == seed for row in rows):
                 continue
             pace = paces[STEPS_OF.get(setting, setting)]
@@ -266,26 +251,18 @@ def main() -> None:
             print(f"{setting}, seed {seed}: {steps} steps", flush=True)
             report = train(arguments, steps, seed)
             judged = report[report["judged_on"]]
-            row = {
-                "setting": setting,
-                "arguments": " ".join(arguments),
-                "seed": seed,
-                "budget": budget,
-                "seconds_per_step": pace,
-                "steps": steps,
-                "seconds": report["seconds"],
-                "parameters": report["parameters"],
-                "judged_on": report["judged_on"],
-                "mean IoU": judged["mean_iou"],
-                **{entry["name"]: entry["iou"] for entry in judged["classes"]},
-            }
+            values = (setting, " ".join(arguments), seed, budget, pace, steps)
+            row = dict(zip(FIXED, values))
+            for name in FIXED[len(values) :]:
+                row[name] = report[name]
+            row["mean IoU"] = judged["mean_iou"]
+            row |= {entry["name"]: entry["iou"] for entry in judged["classes"]}
             append_row(path, row)
             rows.append({name: str(value) for name, value in row.items()})
-            print(
-                f"  mean IoU {judged['mean_iou']:.3f} after {report['seconds']:.0f} s", flush=True
-            )
+            score, seconds = judged["mean_iou"], report["seconds"]
+            print(f"  mean IoU {score:.3f} after {seconds:.0f} s", flush=True)
     print(format_table(rows))
 
 
 if __name__ == "__main__":
-    utils.run_script(globals(), main)
+    settings.run_script(globals(), main)

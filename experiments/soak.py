@@ -1,11 +1,15 @@
-"""Rough treatment: kill training at random moments, feed damaged pictures, fill the disk. Whatever breaks is printed, and the exit status is 1.
+"""Rough treatment: kill training at random moments, feed damaged pictures, fill the disk. Whatever
+breaks is printed, and the exit status is 1.
 
-    python tests/soak.py [kills=200] [pictures=5000] [fills=10] [seed=0]
+    python experiments/soak.py [kills=200] [pictures=5000] [fills=10] [seed=0]
 
-(a) kills: a training process is killed by SIGKILL after a random time and taken up again, until its run is over; then the next run starts. Each
-    run must end as one that was never killed, to the bit, and last.pth must be readable after every kill. The cache is removed before each run.
-(b) pictures: good pictures of eight formats are damaged (bytes changed, cut off, doubled, taken from elsewhere) and given to inference.
-(c) fills: a small file system is filled while checkpoints are written; what was there must stay readable, and the run must go on to the same end.
+(a) kills: a training process is killed by SIGKILL after a random time and taken up again, until its
+    run is over; then the next run starts. Each run must end as one that was never killed, to the
+    bit, and last.pth must be readable after every kill. The cache is removed before each run.
+(b) pictures: good pictures of eight formats are damaged (bytes changed, cut off, doubled, taken
+    from elsewhere) and given to inference.
+(c) fills: a small file system is filled while checkpoints are written; what was there must stay
+    readable, and the run must go on to the same end.
 """
 
 import contextlib
@@ -19,21 +23,24 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(1, str(Path(__file__).resolve().parent.parent / "tests"))
 from conftest import TINY, draw_squares
 from test_resume import assert_same
 
-import dataset
 import inference
 import train
-import utils
+from toolbox import cache
+from toolbox.errors import InputError
+from toolbox.settings import run_script
+from utils import load_checkpoint
 
 kills = 200
 pictures = 5000
@@ -63,11 +70,9 @@ def in_child(work, log: Path) -> int:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
         status = work() or 0
-    except dataset.InputError as problem:
+    except InputError as problem:
         print(problem, flush=True)
     except BaseException:
-        import traceback
-
         traceback.print_exc()
         status = 2
     finally:
@@ -95,16 +100,10 @@ def run_training(
 
     def work() -> int:
         os.chdir(folder)
-        dataset.CACHE = folder / "cache"
+        cache.CACHE = folder / "cache"
         goes_on = (folder / run / "last.pth").exists()
-        for name, value in {
-            **RUN,
-            "dataset": "own",
-            "run_dir": run,
-            "resume": run if goes_on else "",
-            "num_workers": workers,
-        }.items():
-            setattr(train, name, value)
+        own = {"dataset": "own", "run_dir": run, "num_workers": workers}
+        vars(train).update({**RUN, **own, "resume": run if goes_on else ""})
         return train.main()
 
     return wait(in_child(work, log), limit)
@@ -120,7 +119,8 @@ def difference(straight: Path, run: Path) -> str:
 
 
 def unfinished(folder: Path) -> set[Path]:
-    """What a kill inside a save or a cache write leaves: files and folders that were not put in place."""
+    """What a kill inside a save or a cache write leaves: files and folders that were not put in
+    place."""
     return {*folder.rglob(".*.tmp"), *(folder / "cache").glob(".unfinished-*")}
 
 
@@ -151,17 +151,16 @@ def soak_kills(folder: Path, chance: random.Random) -> list[str]:
             killed += 1
             inside += bool(unfinished(folder) - before)
             if (folder / run / "last.pth").exists():
-                with contextlib.suppress(dataset.InputError):
-                    utils.load_checkpoint(folder / run / "last.pth")
+                with contextlib.suppress(InputError):
+                    load_checkpoint(folder / run / "last.pth")
                     continue
                 found.append(f"{run}: last.pth can't be read after kill {killed}")
         if fault := difference(folder / "straight", folder / run):
             found.append(f"killed and taken up: {fault}")
         if left := [*(folder / run).glob(".*")]:
             found.append(f"{run} is over, but {left} lie about")
-    print(
-        f"(a) {killed} kills, {inside} of them inside a save or a cache write, over {runs} runs; {len(found)} faults"
-    )
+    inside = f"{inside} of them inside a save or a cache write"
+    print(f"(a) {killed} kills, {inside}, over {runs} runs; {len(found)} faults")
     return found
 
 
@@ -173,48 +172,37 @@ def damage(content: bytes, other: bytes, chance: random.Random) -> bytes:
         return bytes(data[: chance.randrange(len(data))])
     if way in (1, 2):  # a few bytes anywhere, or in the header, where sizes and kinds stand
         for _ in range(chance.randint(1, 12)):
-            data[chance.randrange(len(data) if way == 1 else min(64, len(data)))] = (
-                chance.randrange(256)
-            )
+            reach = len(data) if way == 1 else min(64, len(data))
+            place, value = chance.randrange(reach), chance.randrange(256)
+            data[place] = value
         return bytes(data)
     start, length = chance.randrange(len(data)), chance.randint(1, len(data) // 3)
-    return bytes(
-        data[:start]
-        + (data[start : start + length] * 2 if way == 3 else other[start : start + length])
-        + data[start + length :]
-    )
+    part = slice(start, start + length)
+    middle = data[part] * 2 if way == 3 else other[part]
+    return bytes(data[:start] + middle + data[start + length :])
+
+
+KINDS = "png RGB, jpeg RGB, gif P, tiff RGB, bmp RGB, webp RGB, png P, png I;16, jpeg CMYK"
+KINDS += ", ppm RGB, png RGBA, jpeg L"
+
+
+def good_pictures() -> list[tuple[bytes, str]]:
+    """Files and their endings."""
+    noise = np.random.default_rng(0).integers(0, 256, (12, 24, 30, 3)).astype(np.uint8)
+    good = []
+    for pixels, words in zip(noise, KINDS.split(", ")):
+        kind, mode = words.split()
+        picture = Image.fromarray(pixels).resize((120, 96), Image.Resampling.BICUBIC)
+        if mode == "I;16":
+            picture = picture.convert("L").convert("I")
+        memory = io.BytesIO()
+        picture.convert(mode).save(memory, kind)
+        good.append((memory.getvalue(), kind))
+    return good
 
 
 def soak_pictures(folder: Path, chance: random.Random) -> list[str]:
-    noise = np.random.default_rng(0).integers(0, 256, (4, 24, 30, 3)).astype(np.uint8)
-    smooth = [
-        Image.fromarray(picture).resize((120, 96), Image.Resampling.BICUBIC) for picture in noise
-    ]
-    good = []
-    for picture, (kind, mode) in zip(
-        smooth * 3,
-        (
-            ("png", "RGB"),
-            ("jpeg", "RGB"),
-            ("gif", "P"),
-            ("tiff", "RGB"),
-            ("bmp", "RGB"),
-            ("webp", "RGB"),
-            ("png", "P"),
-            ("png", "I;16"),
-            ("jpeg", "CMYK"),
-            ("ppm", "RGB"),
-            ("png", "RGBA"),
-            ("jpeg", "L"),
-        ),
-    ):
-        memory = io.BytesIO()
-        (
-            picture.convert("L").convert("I").convert(mode)
-            if mode == "I;16"
-            else picture.convert(mode)
-        ).save(memory, kind)
-        good.append((memory.getvalue(), kind))
+    good = good_pictures()
     found, coloured, refused, slowest, fed = [], 0, 0, 0.0, 0
     while fed < pictures:
         shutil.rmtree(folder / "in", ignore_errors=True)
@@ -228,15 +216,9 @@ def soak_pictures(folder: Path, chance: random.Random) -> list[str]:
 
         def work() -> int:
             os.chdir(folder)
-            for name, value in dict(
-                checkpoint="straight/best.pth",
-                input_dir="in",
-                output_dir="out",
-                device="cpu",
-                precision="fp32",
-                overlay=False,
-            ).items():
-                setattr(inference, name, value)
+            inference.checkpoint = "straight/best.pth"
+            inference.input_dir, inference.output_dir = "in", "out"
+            inference.device, inference.precision, inference.overlay = "cpu", "fp32", False
             return inference.main()
 
         began = time.time()
@@ -255,16 +237,13 @@ def soak_pictures(folder: Path, chance: random.Random) -> list[str]:
                 continue
             coloured += 1
             with Image.open(path) as picture, Image.open(mask) as ids:
-                if ids.size not in (
-                    picture.size,
-                    picture.size[::-1],
-                ):  # turned, where damage made an EXIF note
+                # Turned, where damage made an EXIF note.
+                if ids.size not in (picture.size, picture.size[::-1]):
                     found.append(f"{path.name} is {picture.size} but its mask {ids.size}")
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    print(
-        f"(b) {fed} damaged pictures: {coloured} coloured all the same, {refused} refused by name; slowest hundred {slowest:.0f} s; "
-        f"peak memory {peak:.2f} GiB; {len(found)} faults"
-    )
+    words = f"{coloured} coloured all the same, {refused} refused by name"
+    words += f"; slowest hundred {slowest:.0f} s; peak memory {peak:.2f} GiB"
+    print(f"(b) {fed} damaged pictures: {words}; {len(found)} faults")
     return found
 
 
@@ -280,18 +259,13 @@ def soak_fills(folder: Path, chance: random.Random) -> list[str]:
         for number in range(fills):
             run = f"small/run{number}"
             filler = small / "filler"
-            filler.write_bytes(
-                bytes(chance.randrange(8 * 2**20, 12 * 2**20))
-            )  # little or nothing is left
+            size = chance.randrange(8 * 2**20, 12 * 2**20)
+            filler.write_bytes(bytes(size))  # little or nothing is left
             status = run_training(folder, run, folder / "log")
             words = (folder / "log").read_text()
             full += status == 1
-            if (
-                status not in (0, 1)
-                or "Traceback" in words
-                or status == 1
-                and "can't be written" not in words
-            ):
+            is_said = status == 0 or status == 1 and "can't be written" in words
+            if not is_said or "Traceback" in words:
                 found.append(f"full disk: exit status {status}: {words[-600:]}")
             filler.unlink()
             if run_training(folder, run, folder / "log") != 0:
@@ -301,21 +275,19 @@ def soak_fills(folder: Path, chance: random.Random) -> list[str]:
             shutil.rmtree(folder / run)
     finally:
         subprocess.run(["umount", small])
-    print(
-        f"(c) {fills} runs on a small file system, {full} of them stopped by it; {len(found)} faults"
-    )
+    stopped = f"{full} of them stopped by it"
+    print(f"(c) {fills} runs on a small file system, {stopped}; {len(found)} faults")
     return found
 
 
 def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder, chance = Path(name), random.Random(seed)
-        found = (
-            soak_kills(folder, chance) + soak_pictures(folder, chance) + soak_fills(folder, chance)
-        )
+        found = soak_kills(folder, chance)
+        found += soak_pictures(folder, chance) + soak_fills(folder, chance)
     print("\n".join(found))
     return 1 if found else 0
 
 
 if __name__ == "__main__":
-    utils.run_script(globals(), main)
+    run_script(globals(), main)

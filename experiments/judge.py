@@ -1,0 +1,50 @@
+"""What a checkpoint scores on the last split of its own data set, predicted as inference.py does:
+with tta, with tiles.
+
+    python experiments/judge.py [checkpoint=TrainingOutput/RUN/best.pth] [tta=true] [tile=true]
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import inference
+from dataset import SegmentationDataset, prepare
+from toolbox.machine import Place
+from toolbox.masks import read_image, resize_image
+from toolbox.prepared import Data
+from toolbox.reports import closing_table, report_of
+from toolbox.settings import pick, run_script
+from utils import ConfusionMatrix, load_checkpoint
+
+checkpoint = "unet_model.pth"
+tta = False
+tile = False
+
+
+def data_of(saved: dict) -> Data:
+    """The data set that a checkpoint was trained on."""
+    name, data_dir, seed = pick(saved["constants"], "dataset data_dir seed")
+    return prepare(name, data_dir, tuple(saved["image_size"]), seed=seed)
+
+
+def main() -> None:
+    inference.checkpoint, inference.tta, inference.tile = checkpoint, tta, tile
+    saved, place = load_checkpoint(Path(checkpoint)), Place("auto", "auto")
+    model, data = inference.load_model(saved, place), data_of(saved)
+    name = list(data.splits)[-1]
+    split = SegmentationDataset(data, name)
+    matrix = ConfusionMatrix(len(data.table.names))
+    for i, row in enumerate(tqdm(split.rows, f"judging {name}", leave=False)):
+        mask, image = split.full_mask(i), read_image(data.pairs[row].image)
+        small = resize_image(image, inference.net_size(image.shape, saved))
+        (found,) = inference.predict(model, [tuple(mask.shape)], small[None], place)
+        matrix.update(torch.from_numpy(found.ids), mask)
+    print(closing_table({name: report_of(matrix.scores(), data.table.names)}))
+
+
+if __name__ == "__main__":
+    run_script(globals(), main)
