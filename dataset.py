@@ -9,13 +9,12 @@ add nothing to a loss and count in no score. It is 255 as that is the last numbe
 from all ids. In a file it may mean the object: where there is only 0 and 255, the table makes it 1.
 
 Which files are pairs, and what their values mean, is said by a source, one for each way that data
-sets are laid out. toolbox/sources/camvid.py is the shortest, to copy for another: find_pairs() and
-table(), and a line in SOURCES in the __init__.py beside it. Masks that are no pictures take a third
-method. This one reads arrays in a folder of one's own, where pairs go by name, whatever the ending:
+sets are laid out. toolbox/sources/camvid.py is the plainest, to copy for another: find_pairs() and
+table(), and its name in SOURCES in the __init__.py beside it. Masks of another kind take a third:
 
     class Arrays(Folder):  # of toolbox/sources/folder.py
         def read_mask(self, path, meaning=None):
-            return np.load(path)  # (H, W), whole numbers that classes.csv gives a class
+            return np.load(path)  # (H, W), numbers that classes.csv explains; pairs go by name
 
     python dataset.py [recipes/NAME.py] [name=value …]     check a data set, draw some samples
 """
@@ -62,7 +61,8 @@ def read_ids(path: Path, meaning: dict, read_values: Callable = read_mask) -> nd
     """A mask as class ids, uint8 (H, W): its values, ids or colours as numbers, are looked up in
     meaning. What the table doesn't know is an error, never class 0."""
     values = read_values(path, meaning)
-    known, classes = np.array(sorted(meaning.items()), np.int32).T  # the table, as two columns
+    table = np.array(sorted(meaning.items()), np.int32)  # (value, class) in each row
+    known, classes = table.T
     ids = np.empty(values.shape, np.uint8)
     unknown = Counter()
     for part, part_ids in in_parts(values, ids):
@@ -97,7 +97,7 @@ def prepare(
 ) -> Data:
     """A data set, each of its files read once; all that is wrong with any is said at once."""
     source = open_source(dataset, data_dir)
-    return prepared.prepare(source, read_pair, image_size, cache, seed)
+    return prepared.make_ready(source, read_pair, image_size, cache, seed)
 
 
 def make_augment(size: Sequence[int], names: str, strength: float = 1.0):
@@ -112,7 +112,7 @@ def make_augment(size: Sequence[int], names: str, strength: float = 1.0):
     nearest = cv2.INTER_NEAREST_EXACT  # ids can't be averaged
     light = (max(0, 1 - 0.2 * strength), 1 + 0.2 * strength)
     known = {
-        "zoom": A.RandomResizedCrop(  # nearer or farther
+        "zoom": A.RandomResizedCrop(  # as if from nearer by
             (height, width),
             scale=(3 / (3 + 2 * strength), 1),
             ratio=(0.85 * width / height, 1.18 * width / height),
@@ -132,7 +132,7 @@ def make_augment(size: Sequence[int], names: str, strength: float = 1.0):
         ),
         "grey": A.ToGray(p=0.05),  # a grey picture has the same classes
     }
-    chosen = check_parts("augment", names, known, example="flip+color")
+    chosen = check_parts("augment", names, known, example="flip+color") if names else []
     shrink = A.Resize(  # what zoom has not brought to that size
         height,
         width,
@@ -163,9 +163,9 @@ class SegmentationDataset(Dataset):
     def row(self, position: int) -> int:
         """The pair at a position: each epoch has every pair once, in an order of its own."""
         count = len(self.rows)
-        epoch, place = divmod(position, count)
+        epoch, turn = divmod(position, count)
         order = shuffled(self.seed, epoch, count)
-        return self.rows[order[place]]
+        return self.rows[order[turn]]
 
     def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
         """Image uint8 (3, H, W) and mask uint8 (H, W)."""
@@ -187,7 +187,7 @@ class SegmentationDataset(Dataset):
     def full_mask(self, i: int) -> Tensor:
         """The i-th pair's mask at the size on disk, uint8 (H, W)."""
         pair = self.data.pairs[self.rows[i]]
-        ids = read_ids(pair.mask, self.data.table.meaning, self.data.source.read_mask)
+        ids = read_ids(pair.mask, self.data.table.meaning, self.data.source.read_values)
         return torch.from_numpy(ids)
 
 

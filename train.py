@@ -29,7 +29,6 @@ from dataset import (
 )
 from model import UNet, build_model
 from toolbox import reports, settings
-from toolbox.advice import count_plateaus
 from toolbox.errors import memory_explained
 from toolbox.keeping import Run
 from toolbox.machine import Machinery, Place, follow, signals_caught
@@ -50,6 +49,7 @@ from toolbox.processes import (
 )
 from toolbox.runs import find_run
 from toolbox.tiles import classes_at
+from toolbox.watch import judging
 from utils import (
     ConfusionMatrix,
     Loss,
@@ -73,7 +73,7 @@ seed = 0  # split, start, order, augmentation and dropout all follow from it
 
 # data
 cache = True  # keep resized pictures in Dataset/cache; False decodes every file every time
-num_workers = -1  # processes that read beside the net; -1: one a core on a GPU, none on a CPU
+num_workers = -1  # processes that read beside the net; -1: a core less one on a GPU, none on a CPU
 training_scale = 1.0  # train on this share of image_size's sides; 0.83 is faster, and suits zoom
 augment_strength = 1.0  # how far zoom and colour go; 2 where training pictures are learnt by heart
 
@@ -133,18 +133,17 @@ def check_settings() -> None:
 
 
 class Training(Run):
-    """The net and how it learns. Run, of the toolbox, has step, rates, history, clock, data and
-    place; took() counts a step, finite() stops at a loss that is no number, write_down() notes
-    an evaluation, and save() and load() keep it all on the disk."""
+    """The net and how it learns. The toolbox's Run has step, rates, history, clock, data and place;
+    it counts in note_step(), stops in checked_loss(), and keeps all on the disk."""
 
     def __init__(self, data: Data, place: Place):
         super().__init__(constants(), data, place)
         torch.manual_seed(seed)
         self.arguments = settings.model_arguments(constants(), len(data.table.names))
         self.model = place.settle(build_model(**self.arguments))
-        self.judged = self.model  # the weights that are evaluated and kept
+        self.kept = self.model  # the weights that are evaluated and kept
         if ema_decay:
-            self.judged = copy.deepcopy(self.model)
+            self.kept = copy.deepcopy(self.model)
         self.optimizer = make_optimizer(optimizer, self.model, base_lr, weight_decay)
         self.machine = Machinery(self.model, self.optimizer, place, compile_model)
         weights = None
@@ -158,7 +157,6 @@ class Training(Run):
 
     def rate_at(self, step: int) -> float:
         """The learning rate of a step, given the evaluations so far."""
-        losses = [row["val_loss"] for row in self.history]
         return learning_rate(
             step,
             base_lr,
@@ -167,7 +165,7 @@ class Training(Run):
             decay_factor,
             lr_schedule,
             training_iterations,
-            falls=count_plateaus(losses, plateau_patience),
+            falls=self.plateaus(),
         )
 
     def take_step(self, batches: Iterator) -> float:
@@ -190,20 +188,20 @@ class Training(Run):
             self.machine.backward(part_loss)
             total += part_loss.detach()
         norm = self.machine.clip(grad_clip)
-        loss_value = self.finite(rate, total, norm)
+        loss_value = self.checked_loss(rate, total, norm)
         self.machine.update()
-        self.took(rate, loss_value)
+        self.note_step(step, rate, loss_value)
         if ema_decay:
-            follow(self.judged, self.model, ema_decay, step)
+            follow(self.kept, self.model, ema_decay, step)
         return loss_value
 
     def evaluate(self) -> str:
         """Judge the weights on a part of either split; a line says how it went."""
-        share_buffers(self.judged)  # batch norm's averages: the first process's
+        share_buffers(self.kept)  # batch norm's averages: the first process's
         scores = {}
         for name in ("train", "val"):
             split = self.splits[name]
-            scores[name] = evaluate(self.judged, split, self.loss_of, self.place)
+            scores[name] = quick_scores(self.kept, split, self.loss_of, self.place)
         return self.write_down(scores)
 
 
@@ -220,7 +218,7 @@ def predictions(
         yield logits, masks
 
 
-def evaluate(
+def quick_scores(
     model: UNet,
     split: SegmentationDataset,
     loss_of: Loss,
@@ -228,7 +226,8 @@ def evaluate(
 ) -> dict:
     """Loss and scores on eval_iterations batches, at image_size."""
     matrix = ConfusionMatrix(model.num_classes, place.device)
-    losses, count = torch.zeros(2, device=place.device)
+    losses = torch.zeros((), device=place.device)
+    count = torch.zeros((), device=place.device)
     for logits, masks in predictions(model, split, place, eval_iterations):
         losses += loss_of(logits, masks) * len(masks)
         count += len(masks)
@@ -239,14 +238,14 @@ def evaluate(
     return scores
 
 
-def judge(model: UNet, split: SegmentationDataset, place: Place) -> reports.Judged:
+def judge(model: UNet, split: SegmentationDataset, place: Place) -> reports.Result:
     """A whole split, and each of its pictures, at its mask's own size, as published results are:
     the logits are enlarged to it before they are compared."""
     matrix = ConfusionMatrix(model.num_classes, place.device)
     each = []
     indices = iter(own(range(len(split))))
-    for logits, _ in predictions(model, split, place):
-        for one, i in zip(logits, indices):
+    for logits in judging(predictions(model, split, place), len(split)):
+        for one, i in zip(logits, indices):  # in the order of ordered_batches
             mask = split.full_mask(i).to(place.device)
             preds = classes_at(one[None], *mask.shape)
             alone = ConfusionMatrix(model.num_classes, place.device)
@@ -254,7 +253,7 @@ def judge(model: UNet, split: SegmentationDataset, place: Place) -> reports.Judg
             matrix.counts += alone.counts
             each.append((i, alone.scores()))
     add_up(matrix.counts)
-    return reports.Judged(matrix.counts, matrix.scores(), joined(each))
+    return reports.Result(matrix.counts, matrix.scores(), joined(each))
 
 
 def learn(training: Training) -> int:
@@ -267,12 +266,13 @@ def learn(training: Training) -> int:
         *own_part(),
     )
     with signals_caught() as caught, training.going_on(batches) as bar:
-        stop = agree(sum(caught))
+        training.catch_up(bar)
+        stop = agree(max(caught, default=0))
         while not stop and not training.is_over():
             with training.clock.add_to("training_seconds"):
                 training.take_step(batches)
             training.show_step(bar)
-            stop = agree(sum(caught))
+            stop = agree(max(caught, default=0))
             if training.is_due() and not stop:
                 bar.write(training.evaluate())
             training.warn(bar)
@@ -284,11 +284,11 @@ def learn(training: Training) -> int:
 def finish(training: Training) -> None:
     """With the best weights: every split judged, and all that is left of the run."""
     training.load_best()
-    judged = {}
+    results = {}
     for name, split in training.splits.items():
-        judged[name] = judge(training.judged, split, training.place)
+        results[name] = judge(training.kept, split, training.place)
     if is_first():
-        reports.close(training, judged)
+        reports.close(training, results)
 
 
 def run_all(place: Place) -> int:

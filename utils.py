@@ -2,7 +2,7 @@
 
 Masks are int64 (B, H, W) in 0..K-1 or IGNORE, logits float32 (B, K, H, W). A pixel that is IGNORE
 adds to no sum below and has no gradient. A batch's loss is the mean of each picture's own, so that
-eight pictures, or four times two accumulated, give the same gradient, however much is ignored.
+eight pictures, or four times two, give one gradient, batch norm apart, however much is ignored.
 
 There are two usual scores of a class with the true pixels T and the predicted P:
 
@@ -28,7 +28,7 @@ from toolbox.masks import IGNORE
 # Losses take log-probabilities (B, K, H, W), made in make_loss, and give a number a picture, (B,).
 
 
-def mean(values: Tensor, counts: Tensor) -> Tensor:
+def picture_means(values: Tensor, counts: Tensor) -> Tensor:
     """Each picture's mean of values (B, …) that count so much; 0 where none does."""
     counts = counts.flatten(1)
     total = (values.flatten(1) * counts).sum(dim=1)
@@ -58,7 +58,7 @@ def cross_entropy(
     if gamma > 0:
         p = torch.exp(-losses)
         losses = losses * (1 - p).clamp(min=1e-8) ** gamma
-    return mean(losses, counts)
+    return picture_means(losses, counts)
 
 
 def class_sums(values: Tensor, masks: Tensor, num_classes: int) -> Tensor:
@@ -87,7 +87,7 @@ def dice(log_probs: Tensor, masks: Tensor) -> Tensor:
     truth, hits, claimed = overlap(log_probs, masks)
     both = truth + claimed
     score = 2 * hits / both.clamp(min=1e-6)
-    return mean(1 - score, truth > 0)
+    return picture_means(1 - score, truth > 0)
 
 
 def tversky(log_probs: Tensor, masks: Tensor, beta: float) -> Tensor:
@@ -95,7 +95,7 @@ def tversky(log_probs: Tensor, masks: Tensor, beta: float) -> Tensor:
     truth, hits, claimed = overlap(log_probs, masks)
     both = beta * truth + (1 - beta) * claimed
     score = hits / both.clamp(min=1e-6)
-    return mean(1 - score, truth > 0)
+    return picture_means(1 - score, truth > 0)
 
 
 def lovasz(log_probs: Tensor, masks: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ def lovasz(log_probs: Tensor, masks: Tensor) -> Tensor:
     lost = 1 - right / union.clamp(min=1)
     steps = lost.diff(dim=2, prepend=torch.zeros_like(total))
     losses = (errors * steps).sum(dim=2)
-    return mean(losses, total.squeeze(2) > 0)
+    return picture_means(losses, total.squeeze(2) > 0)
 
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits and masks to the mean over the batch's pictures

@@ -47,7 +47,11 @@ def lessons_in_the_toolbox(root: Path) -> list[str]:
         found += [f"{name} imports {other}" for other in five_of(imported)]
         if any(other.startswith(".") for other in imported):
             found.append(f"{name} imports relatively")
-        words = {node.id for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if is_name(node)}
+        words = {
+            node.id
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if is_name(node)
+        }
         for word in ("importlib", "import_module", "__import__"):
             if word in words:
                 found.append(f"{name} uses {word}")

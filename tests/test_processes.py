@@ -150,7 +150,7 @@ def test_two_processes_train_judge_and_leave_what_one_leaves_and_share_no_pictur
     training = train.Training(data, Place("cpu", "fp32"))
     training.model.load_state_dict(load_checkpoint(folder / "run" / "last.pth")["weights"])
     split = training.splits["val"]
-    alone = train.evaluate(training.model, split, training.loss_of, training.place)
+    alone = train.quick_scores(training.model, split, training.loss_of, training.place)
     for name in ("loss", "pixel_accuracy", "mean_iou"):
         assert float(history[-1][f"val_{name}"]) == pytest.approx(alone[name], rel=1e-5)
     training.model.load_state_dict(load_checkpoint(folder / "run" / "best.pth")["weights"])

@@ -144,8 +144,8 @@ def test_row_8_scores_do_not_depend_on_the_batch_size_nor_on_a_short_last_batch(
 
     def found(batch_size: int) -> tuple[dict, dict]:
         train.batch_size = batch_size
-        scores = train.evaluate(training.judged, split, training.loss_of, training.place)
-        judged = train.judge(training.judged, split, training.place)
+        scores = train.quick_scores(training.kept, split, training.loss_of, training.place)
+        judged = train.judge(training.kept, split, training.place)
         return scores, report_of(judged.scores, ["a", "b", "c"])
 
     (scores, report), (expected, expected_report) = found(batch), found(2)
@@ -284,13 +284,13 @@ def test_early_stopping_ends_a_run_whose_validation_does_not_rise(run_train, tmp
     draw_squares(tmp_path / "own", 6)
     scores = iter([0.5, 0.6, 0.4, 0.6, 0.5, 0.9, 0.9, 0.9])
     val = dataset.prepare("own", "Dataset", (16, 16)).splits["val"]
-    evaluate = train.evaluate
+    evaluate = train.quick_scores
 
     def planned(model, split, *rest):
         score = next(scores) if split.rows == val else 0.0
         return {**evaluate(model, split, *rest), "mean_iou": score}
 
-    monkeypatch.setattr(train, "evaluate", planned)
+    monkeypatch.setattr(train, "quick_scores", planned)
     options = dict(training_iterations=8, eval_interval=1, patience=3, save_model_interval=100)
     run_train(dataset="own", run_dir="run", **options)
     history = read_history(tmp_path / "run" / "history.csv")
@@ -302,8 +302,8 @@ def test_early_stopping_ends_a_run_whose_validation_does_not_rise(run_train, tmp
 
 def test_the_plateau_schedule_follows_the_validation_loss(run_train, tmp_path, monkeypatch):
     draw_squares(tmp_path / "own", 6)
-    found = train.evaluate
-    monkeypatch.setattr(train, "evaluate", lambda *given: {**found(*given), "loss": 1.0})
+    found = train.quick_scores
+    monkeypatch.setattr(train, "quick_scores", lambda *given: {**found(*given), "loss": 1.0})
     run_train(
         dataset="own",
         run_dir="run",

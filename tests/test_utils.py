@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 
 import train
-from toolbox.advice import count_plateaus
 from toolbox.errors import InputError
 from toolbox.masks import IGNORE
 from toolbox.prepared import weigh_classes
+from toolbox.progress import count_plateaus
 from utils import (
     ConfusionMatrix,
     cross_entropy,

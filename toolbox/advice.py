@@ -92,17 +92,6 @@ def learnt_by_heart(facts: Facts) -> str:
 RULES = (absent, at_floor, standing_still, single_class, learnt_by_heart)
 
 
-def count_plateaus(losses: Sequence[float], patience: int) -> int:
-    """How many times `patience` evaluations in a row brought no lower loss."""
-    count, waited, lowest = 0, 0, np.inf
-    for loss in losses:
-        waited = 0 if loss < lowest else waited + 1
-        lowest = min(lowest, loss)
-        if waited == patience:
-            count, waited = count + 1, 0
-    return count
-
-
 class Adviser:
     """Says each warning once."""
 

@@ -97,6 +97,7 @@ class Filling:
             np.save(self.folder / f"{name}.npy", array)
         for array in self.pictures.values():
             array.flush()
+        self.pictures.clear()  # Windows moves no folder whose files are open
         for path in self.folder.iterdir():
             with open(path, "r+b") as file:
                 os.fsync(file.fileno())
@@ -134,9 +135,9 @@ def is_whole(folder: Path, count: int, keeps_pictures: bool) -> bool:
     return all(len(array) == count for array in arrays)
 
 
-def put_in_place(unfinished: Path, folder: Path, place: str, count: int, keeps: bool) -> None:
+def put_in_place(unfinished: Path, folder: Path, stem: str, count: int, keeps: bool) -> None:
     """Give a filled folder its name, in place of what was there for other or damaged files."""
-    for outdated in CACHE.glob(f"{glob.escape(place)}-*"):
+    for outdated in CACHE.glob(f"{glob.escape(stem)}-*"):
         if outdated != folder:
             shutil.rmtree(outdated, ignore_errors=True)
     if folder.exists() and not is_whole(folder, count, keeps):
@@ -147,16 +148,22 @@ def put_in_place(unfinished: Path, folder: Path, place: str, count: int, keeps: 
 
 
 def fill(
-    root: Path, pairs: Sequence, meaning: dict, read_pair: ReadPair, image_size, keeps: bool
+    root: Path,
+    pairs: Sequence,
+    meaning: dict | None,
+    reader: list[str],
+    read_pair: ReadPair,
+    image_size: Sequence[int],
+    keeps: bool,
 ) -> tuple[Path, list[str]]:
     """The folder that holds these pairs, filled unless it was before; and what is wrong with any of
     them, in which case there is no folder."""
     origin = fingerprint(str(root.resolve()), meaning)
     kind = "kept" if keeps else "checked"
-    place = f"{root.name}-{image_size[0]}x{image_size[1]}-{kind}-{origin}"
+    stem = f"{root.name}-{image_size[0]}x{image_size[1]}-{kind}-{origin}"
     files = file_facts([path for pair in pairs for path in pair[:2]])
     # What is checked stands in the name: files read before it was checked are read again.
-    folder = CACHE / f"{place}-{fingerprint('palettes checked', FACTS, files)}"
+    folder = CACHE / f"{stem}-{fingerprint('palettes checked', FACTS, files, *reader)}"
     if is_whole(folder, len(pairs), keeps):
         return folder, []
     with writing(CACHE):
@@ -169,7 +176,7 @@ def fill(
             filling = Filling(unfinished, len(pairs), image_size, keeps)
             problems = read_all(pairs, read_pair, filling)
             if not problems:
-                put_in_place(unfinished, folder, place, len(pairs), keeps)
+                put_in_place(unfinished, folder, stem, len(pairs), keeps)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     return folder, problems

@@ -35,8 +35,8 @@ def noted(problems: list[str]) -> Iterator[None]:
 
 
 def check_parts(setting: str, text: str, known: dict, example: str) -> list:
-    """What a text such as "flip+color" names of what is known; "" names nothing."""
-    names = text.split("+") if text else []
+    """What a text such as "flip+color" names of what is known."""
+    names = text.split("+")
     for name in names:
         if name not in known:
             raise InputError(

@@ -20,6 +20,7 @@ from toolbox.errors import InputError
 from toolbox.processes import is_first
 
 NEEDED = {"format", "model", "weights", "classes", "image_size"}  # of a checkpoint
+PATIENCE = 8  # seconds that a lock is waited for: a killed run's workers may hold it for some
 JUNK = {"thumbs.db", "desktop.ini"}  # what file managers leave, beside names that start with a dot
 
 
@@ -153,7 +154,7 @@ def take_lock(lock: FileLock, folder: Path) -> None:
     reason = ""
     try:
         with warnings.catch_warnings(action="ignore"):
-            lock.acquire(blocking=False)
+            lock.acquire(timeout=PATIENCE)
     except Timeout as error:
         raise InputError(
             f"{folder} is being written by another run; wait for its end, or name another run_dir"

@@ -27,12 +27,11 @@ def only_class_of(predicted: Tensor) -> int:
 
 
 class Run(Progress):
-    """train.py's Training fills in model and judged, the weights that are evaluated and kept,
-    and has an evaluate() and a checkpoint()."""
+    """train.py's Training fills in arguments, model and kept, and has an evaluate()."""
 
     arguments: dict  # that build the net
     model: nn.Module
-    judged: nn.Module
+    kept: nn.Module  # the weights that are evaluated and kept
 
     def __init__(self, constants: dict, data: Data, place: Place):
         super().__init__(constants, data, place)
@@ -45,13 +44,13 @@ class Run(Progress):
     @torch.no_grad()
     def predict(self, split: str, chosen: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Images, masks and predictions, uint8, of some pictures of a split."""
-        self.judged.eval()
+        self.kept.eval()
         samples = [self.splits[split][i] for i in chosen]
         images = torch.stack([image for image, _ in samples])
         masks = torch.stack([mask for _, mask in samples])
         placed, _ = self.place.put((images, masks))
         with self.place.autocast():
-            logits = self.judged(placed)
+            logits = self.kept(placed)
         return images, masks, logits.argmax(1).byte().cpu()
 
     def watched(self) -> list[int]:
@@ -101,7 +100,7 @@ class Run(Progress):
 
     def checkpoint(self) -> dict:
         """All that inference needs to know, as tensors, numbers and texts."""
-        weights = self.judged.state_dict()
+        weights = self.kept.state_dict()
         return {
             "format": 1,
             "model": self.arguments,
@@ -130,7 +129,7 @@ class Run(Progress):
         state = {
             **self.machine.state(),
             **self.clock.state(),
-            "weights": {} if self.judged is self.model else self.model.state_dict(),
+            "weights": {} if self.kept is self.model else self.model.state_dict(),
             "history": self.history,
             "rates": self.rates,
             "seen": dict(self.seen),
@@ -149,7 +148,7 @@ class Run(Progress):
         saved = processes.from_first(lambda: read_checkpoint(self.folder / "last.pth"))
         state = saved["resume"]
         runs.check_same(self.folder, saved, self.constants, self.data.fingerprint())
-        self.judged.load_state_dict(saved["weights"])
+        self.kept.load_state_dict(saved["weights"])
         self.model.load_state_dict(state["weights"] or saved["weights"])
         self.machine.load(state)
         self.clock.load(state)
@@ -160,7 +159,7 @@ class Run(Progress):
         """Take up the best weights, and make them unet_model.pth."""
         path = self.folder / "best.pth"
         best = processes.from_first(lambda: read_checkpoint(path))
-        self.judged.load_state_dict(best["weights"])
+        self.kept.load_state_dict(best["weights"])
         if processes.is_first():
             runs.publish(self.folder)
 
@@ -210,6 +209,14 @@ class Run(Progress):
         where = f"pictures, curves and report: {self.folder}"
         return f"weights: unet_model.pth, the best by validation; {where}"
 
+    def catch_up(self, bar: Bar) -> None:
+        """Before the first step: the evaluation that a signal cut off, warnings, and a first
+        save."""
+        if self.is_due():
+            bar.write(self.evaluate())
+        self.warn(bar)
+        self.save()
+
     @contextmanager
     def going_on(self, batches: Iterator) -> Iterator[Bar]:
         """A bar for the steps. However the run ends, its best weights are on the disk then, and no
@@ -219,10 +226,6 @@ class Run(Progress):
         self.clock.tick()
         try:
             with Bar(total=total, initial=self.step, desc="training", **look) as bar:
-                if self.is_due():  # a signal cut it off
-                    bar.write(self.evaluate())
-                self.warn(bar)
-                self.save()
                 yield bar
         finally:
             self.keep_best()

@@ -137,7 +137,8 @@ def fuse_batch_norm(model: nn.Module) -> None:
         if not isinstance(block, nn.Sequential):
             continue
         for i in range(1, len(block)):
-            if isinstance(block[i], nn.BatchNorm2d):
+            follows = isinstance(block[i - 1], nn.Conv2d)
+            if follows and isinstance(block[i], nn.BatchNorm2d):
                 block[i - 1] = fuse_conv_bn_eval(block[i - 1], block[i])
                 block[i] = nn.Identity()
 

@@ -70,7 +70,7 @@ class Muon(torch.optim.AdamW):
         state = self.state[kernel]
         if not state:  # AdamW wants to find a step
             state.update(step=torch.zeros(()), momentum=torch.zeros_like(kernel))
-        mean = state["momentum"].lerp_(kernel.grad, 0.05)
+        mean = state["momentum"].lerp_(kernel.grad, 1 - MOMENTUM)
         ahead = kernel.grad.lerp(mean, MOMENTUM).flatten(1)
         length = LENGTH * rate * max(ahead.shape) ** 0.5
         kernel.mul_(1 - rate * weight_decay)

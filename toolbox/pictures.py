@@ -230,8 +230,8 @@ def learning_sheet(
 
     seen holds preds (B, H, W) by step; large pictures are shrunk, for all of it to be seen at once.
     """
-    places = np.linspace(0, len(seen) - 1, 4).round().astype(int)
-    steps = [sorted(seen)[i] for i in sorted(set(places.tolist()))]
+    wanted = np.linspace(min(seen), max(seen), 4)
+    steps = sorted({min(seen, key=lambda step: abs(step - one)) for one in wanted.tolist()})
     height, width = masks.shape[1:]
     size = (max(1, round(height * min(1, CELL / width))), min(width, CELL))
     rows = []

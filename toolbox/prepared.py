@@ -48,7 +48,7 @@ class Data:
         """Image (H, W, 3) and mask (H, W), both uint8 at image_size."""
         if self.cache:
             return read_row(self.cache, row)
-        image, mask = self.read_pair(self.pairs[row], self.table.meaning, self.source.read_mask)
+        image, mask = self.read_pair(self.pairs[row], self.table.meaning, self.source.read_values)
         return resize_image(image, self.image_size), resize_mask(mask, self.image_size)
 
     def files(self, rows: Sequence[int]) -> list[str]:
@@ -112,7 +112,7 @@ def check_whole(data: Data) -> list[str]:
     return problems
 
 
-def prepare(
+def make_ready(
     source: Source, read_pair: ReadPair, image_size: Sequence[int], keeps: bool, seed: int
 ) -> Data:
     """Read every file once, whatever is wrong with any named in one InputError; for unchanged files
@@ -133,14 +133,15 @@ def prepare(
 
     def read(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
         if table:
-            return read_pair(pair, meaning, source.read_mask)
+            return read_pair(pair, meaning, source.read_values)
         return read_pair(pair, {0: 0}, read_blank)  # sizes are all to check
 
     def read_blank(path: Path, _: dict) -> np.ndarray:
-        return np.zeros_like(source.read_mask(path))
+        return np.zeros_like(source.read_values(path))
 
     if pairs:
-        folder, found = fill(source.root, pairs, meaning, read, image_size, keeps)
+        reader = source.reader()
+        folder, found = fill(source.root, pairs, meaning, reader, read, image_size, keeps)
         problems += found
     if not problems:
         kept = folder if keeps else None

@@ -1,6 +1,7 @@
 """How far a run is: its steps, rates and evaluations, whether one is due, and what to say of it."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -10,6 +11,17 @@ from toolbox.errors import InputError
 from toolbox.machine import Machinery, Place
 from toolbox.prepared import Data
 from toolbox.watch import Bar, Clock, Thinned
+
+
+def count_plateaus(losses: Sequence[float], patience: int) -> int:
+    """How many times `patience` evaluations in a row brought no lower loss."""
+    count, waited, lowest = 0, 0, math.inf
+    for loss in losses:
+        waited = 0 if loss < lowest else waited + 1
+        lowest = min(lowest, loss)
+        if waited == patience:
+            count, waited = count + 1, 0
+    return count
 
 
 class Progress:
@@ -46,6 +58,11 @@ class Progress:
         images = self.constants["training_iterations"] * self.images_per_step()
         return images / len(self.data.splits["train"])
 
+    def plateaus(self) -> int:
+        """How often validation has stood still."""
+        losses = [row["val_loss"] for row in self.history]
+        return count_plateaus(losses, self.constants["plateau_patience"])
+
     def is_judged(self) -> bool:
         """Whether there is an evaluation of this step."""
         return bool(self.history) and self.history[-1]["step"] == self.step
@@ -74,9 +91,9 @@ class Progress:
 
     # ---- a step ----
 
-    def took(self, rate: float, loss: float) -> None:
-        """One step more."""
-        self.step += 1
+    def note_step(self, step: int, rate: float, loss: float) -> None:
+        """A step was taken."""
+        self.step = step
         self.rates.append(rate)
         self.losses.append(loss)
         self.clock.tick()
@@ -84,7 +101,7 @@ class Progress:
     def show_step(self, bar: Bar) -> None:
         bar.took(self.losses[-1], self.rates[-1], self.speed(), self.machine.skipped)
 
-    def finite(self, rate: float, total: Tensor, norm: Tensor) -> float:
+    def checked_loss(self, rate: float, total: Tensor, norm: Tensor) -> float:
         """The step's loss over all processes; where it or the gradient is no number, the run stops
         before the weights change."""
         mean = processes.mean_of_all(total)

@@ -79,7 +79,7 @@ def weakest(iou: torch.Tensor, names: Sequence[str]) -> str:
 # ---- everything that is left at the end ----
 
 
-class Judged(NamedTuple):
+class Result(NamedTuple):
     """A split with the best weights, each picture at its mask's own size."""
 
     counts: torch.Tensor  # the confusion matrix, (K, K)
@@ -93,36 +93,36 @@ class Judged(NamedTuple):
 
 
 def draw_worst(
-    path: Path, judged: Judged, files: Sequence[str], show: Callable, table: Table
+    path: Path, result: Result, files: Sequence[str], show: Callable, table: Table
 ) -> None:
     """The pictures that went worst, with their weakest classes; show gives images, masks and
     preds."""
-    worst = judged.worst()
+    worst = result.worst()
     if not worst:
         return
     titles = []
-    for place, scores in worst:
+    for index, scores in worst:
         weak = weakest(scores["iou"], table.names)
-        titles.append(f"{files[place]}: mean IoU {scores['mean_iou']:.2f}; weakest: {weak}")
-    predicted = show([place for place, _ in worst])
+        titles.append(f"{files[index]}: mean IoU {scores['mean_iou']:.2f}; weakest: {weak}")
+    predicted = show([index for index, _ in worst])
     sheet = pictures.prediction_sheet(*predicted, table.names, table.colors, titles)
     pictures.save_picture(path, sheet)
 
 
-def close(run: Run, judged: dict[str, Judged]) -> None:
+def close(run: Run, results: dict[str, Result]) -> None:
     """report.json, the closing table, and the pictures of the last split, which judges."""
-    folder, data, last = run.folder, run.data, list(judged)[-1]
+    folder, data, last = run.folder, run.data, list(results)[-1]
     table = data.table
-    report = {name: report_of(found.scores, table.names) for name, found in judged.items()}
+    report = {name: report_of(found.scores, table.names) for name, found in results.items()}
     files = data.files(data.splits[last])
-    draw_worst(folder / "worst.png", judged[last], files, partial(run.predict, last), table)
+    draw_worst(folder / "worst.png", results[last], files, partial(run.predict, last), table)
     if run.seen:
         images, masks, _ = run.predict("val", run.watched())
         sheet = pictures.learning_sheet(images, masks, run.seen, table.names, table.colors)
         pictures.save_picture(folder / "learning.png", sheet)
     plots.draw_classes(folder / "classes.png", report[last]["classes"], last)
     plots.draw_learning_rate(folder / "learning_rate.png", run.rates)
-    plots.draw_confusion(folder / "confusion.png", judged[last].counts, table.names, last)
+    plots.draw_confusion(folder / "confusion.png", results[last].counts, table.names, last)
     facts = {
         "seconds": round(run.clock.seconds, 2),
         "images_per_second": round(run.speed(), 2),

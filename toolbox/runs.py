@@ -40,7 +40,7 @@ def find_run(run_dir: str, resume: str) -> Path | None:
                     return path.parent
     if not resume:
         return None
-    if resume == "true":
+    if str(resume).lower() == "true":  # also where it is edited to be True
         run = found[0].parent if found else Path(run_dir or OUTPUT)
     elif Path(resume).name == "last.pth":
         run = Path(resume).parent
@@ -84,9 +84,8 @@ def make_folder(name: str, run_dir: str) -> Path:
 
 def depends_on_length(constants: dict) -> bool:
     """Whether the learning rate would be another if training_iterations were."""
-    if constants["lr_schedule"] == "sqrt":
-        return constants["decay_factor"] == 0
-    return constants["lr_schedule"] == "cosine"
+    has_own_pace = constants["lr_schedule"] == "sqrt" and constants["decay_factor"] > 0
+    return not has_own_pace and constants["lr_schedule"] != "plateau"
 
 
 def check_same(run: Path, saved: dict, constants: dict, pictures: str) -> None:

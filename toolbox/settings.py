@@ -94,17 +94,17 @@ def parse(text, default):
     return text if type(text) is type(default) else None
 
 
-def read_recipe(path: str, machine: dict) -> dict:
+def read_recipe(path: str, hardware: dict) -> dict:
     """The constants that a recipe, a file of them, gives when it is run; it may look at the
     device and the precision that the run will have."""
     try:
-        given = runpy.run_path(path, machine)
+        given = runpy.run_path(path, hardware)
     except Exception as error:  # it is a user's program and may fail in any way
         raise InputError(
             f"{path} can't be run as a recipe ({type(error).__name__}: {error}); "
             "expected lines such as batch_size = 4"
         ) from error
-    for name, value in machine.items():
+    for name, value in hardware.items():
         if given[name] == value:
             del given[name]
     return {name: value for name, value in given.items() if not name.startswith("_")}
@@ -113,17 +113,17 @@ def read_recipe(path: str, machine: dict) -> dict:
 def override(module: dict, arguments: Sequence[str]) -> None:
     """Set a script's constants from recipes and name=value, in the order given."""
     known = settings_of(module)
-    machine = {name: known[name] for name in ("device", "precision") if name in known}
+    hardware = {name: known[name] for name in ("device", "precision") if name in known}
     for argument in arguments:
         name, _, text = argument.partition("=")
-        if name in machine:
-            machine[name] = text
+        if name in hardware:
+            hardware[name] = text
     for argument in arguments:
         name, equals, text = argument.partition("=")
         if equals:
             given = {name: text}
         elif Path(argument).is_file():
-            given = read_recipe(argument, machine)
+            given = read_recipe(argument, hardware)
         else:
             raise InputError(f"{argument!r} is neither a recipe's file nor name=value")
         for name, text in given.items():

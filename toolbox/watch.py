@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from tqdm import tqdm
 
+from toolbox.processes import is_first, processes
+
 COUNTED = ("seconds", "training_seconds", "waiting_seconds")
 
 
@@ -55,10 +57,21 @@ class Thinned(dict):
     most = 8
 
     def add(self, step: int, preds: Tensor) -> None:
-        if len(self) == self.most:
-            for earlier in sorted(self)[::2]:
-                del self[earlier]
+        """Where there are too many, the one goes that leaves the smallest gap; the first stays."""
         self[step] = preds
+        if len(self) > self.most:
+            steps = sorted(self)
+            gaps = {at: after - before for before, at, after in zip(steps, steps[1:], steps[2:])}
+            del self[min(gaps, key=gaps.get)]
+
+
+def judging(batches: Iterator, count: int) -> Iterator[Tensor]:
+    """The logits of batches of `count` pictures, which a bar on the terminal counts."""
+    look = {"unit": "picture", "leave": False, "disable": not is_first()}
+    with tqdm(total=count, desc="judging", **look) as bar:
+        for logits, _ in batches:
+            yield logits
+            bar.update(len(logits) * processes())
 
 
 class Bar(tqdm):

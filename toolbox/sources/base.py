@@ -1,6 +1,7 @@
 """What a data set's owners lay out: which files belong together, and what the pixels of their
 masks mean."""
 
+import inspect
 from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
@@ -45,6 +46,23 @@ class Source:
         A source whose masks are no pictures (.npy, say) has a method of its own here.
         """
         return read_mask(path, meaning)
+
+    def read_values(self, path: Path, meaning: dict[int, int] | None = None) -> np.ndarray:
+        """What read_mask gives; a file that it can't read is named."""
+        try:
+            return self.read_mask(path, meaning)
+        except (InputError, MemoryError):
+            raise
+        except Exception as error:  # a source's own reader may raise anything
+            raise InputError(
+                f"{path} can't be read as a mask ({error or type(error).__name__}); replace it or "
+                "take it out"
+            ) from error
+
+    def reader(self) -> list[str]:
+        """Names how masks are read, where that is not the usual way: another way, another cache."""
+        own = type(self).read_mask
+        return [] if own is Source.read_mask else [inspect.getsource(own)]
 
     @cached_property
     def pairs(self) -> list[Pair]:

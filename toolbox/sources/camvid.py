@@ -1,4 +1,4 @@
-"""CamVid: the shortest source, to copy for another data set."""
+"""CamVid: the plainest source, to copy for another data set."""
 
 from toolbox.masks import IGNORE, Table
 from toolbox.sources.base import SPLITS, Pair, Source

@@ -74,8 +74,9 @@ class Folder(Source):
         return table
 
     def count_values(self, path: Path) -> Counter:
-        values, counts = np.unique(self.read_mask(path), return_counts=True)
-        return Counter(dict(zip(values.tolist(), counts.tolist())))
+        values, counts = np.unique(self.read_values(path), return_counts=True)
+        values = [int(value) for value in values]  # an array of True and False holds 0 and 1
+        return Counter(dict(zip(values, counts.tolist())))
 
     def count_all(self) -> Counter:
         values: Counter = Counter()
@@ -87,7 +88,8 @@ class Folder(Source):
     def mask_values(self) -> Counter:
         """All values in all masks with their pixel counts, remembered for unchanged files."""
         facts = file_facts([pair.mask for pair in self.pairs])
-        values = remembered(f"values-{fingerprint(facts)}", self.count_all)
+        name = f"values-{fingerprint(facts, *self.reader())}"
+        values = remembered(name, self.count_all)
         return Counter({int(value): count for value, count in values.items()})
 
     def binary_table(self) -> Table:
