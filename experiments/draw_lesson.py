@@ -1,4 +1,5 @@
-"""Draws the pictures of docs/lesson.md and prints the numbers that stand beside them there.
+"""Draws the pictures of docs/lesson.md and prints the numbers that stand beside them there; and the
+README's picture.
 
 python train.py && python experiments/draw_lesson.py [checkpoint=TrainingOutput/RUN/best.pth]
 """
@@ -14,8 +15,9 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import inference
-from dataset import make_augment, prepare
+from dataset import make_augment, prepare, read_pair
 from toolbox.machine import Place
+from toolbox.masks import resize_image
 from toolbox.pictures import color_mask, save_picture, sheet
 from toolbox.plots import new_figure, save_figure
 from toolbox.prepared import Data
@@ -28,6 +30,8 @@ picture = 15  # of the last split: a street with a thin pole in its middle
 thin = "pole"  # the class whose share of the pull is counted
 looked_at = (0.5, 0.52)  # where on the picture levels.png looks, as shares of height and width
 augmented = 17  # of the training split
+shown = (3, 10, 15)  # of the last split: in the README's picture
+example = "InferenceOutput/example.png"
 
 FRAMES = ("#ffe119", "#ff7f0e", "#00e5ff", "#ff00ff", "#39ff14")  # colours of the levels
 
@@ -216,6 +220,18 @@ def draw_matrix(path: Path) -> None:
     save_figure(path, figure)
 
 
+def draw_example(path: Path, model: nn.Module, data: Data, size: list[int]) -> None:
+    """Pictures, masks and predictions at the pictures' own size."""
+    rows, colors = [], data.table.colors
+    for i in shown:
+        pair = data.pairs[data.splits[list(data.splits)[-1]][i]]
+        image, mask = read_pair(pair, data.table.meaning)
+        small = resize_image(image, size)[None]
+        (found,) = inference.predict(model, [mask.shape], small, Place("cpu", "fp32"))
+        rows.append([image, color_mask(mask, colors), color_mask(found.ids, colors)])
+    save_picture(path, sheet(rows, data.table.names, colors, ["picture", "mask", "prediction"]))
+
+
 def main() -> None:
     saved = load_checkpoint(Path(checkpoint))
     inference.checkpoint = checkpoint
@@ -233,7 +249,8 @@ def main() -> None:
     draw_augmented(where / "augmented.png", data, constants)
     draw_rates(where / "rates.png", constants["training_iterations"])
     draw_matrix(where / "confusion.png")
-    print(f"six pictures are in {where}")
+    draw_example(Path(example), model, data, saved["image_size"])
+    print(f"six pictures are in {where}, and {example}")
 
 
 if __name__ == "__main__":

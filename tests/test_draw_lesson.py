@@ -18,7 +18,7 @@ PICTURES = ("levels", "skips", "pull", "augmented", "rates", "confusion")
 def test_it_draws_six_pictures_of_a_run(run_train, tmp_path, monkeypatch, capsys):
     squares = draw_squares(tmp_path / "squares", 6)
     run_train(dataset=str(squares))
-    small = {"picture": 0, "augmented": 0, "thin": "red"}
+    small = {"picture": 0, "augmented": 0, "thin": "red", "shown": (0,)}
     for name, value in small.items():
         monkeypatch.setattr(draw_lesson, name, value)
     draw_lesson.main()
@@ -26,6 +26,8 @@ def test_it_draws_six_pictures_of_a_run(run_train, tmp_path, monkeypatch, capsys
         with Image.open(tmp_path / "docs" / "pictures" / f"{name}.png") as picture:
             extremes = picture.convert("L").getextrema()
         assert extremes[0] < extremes[1], name
+    with Image.open(tmp_path / draw_lesson.example) as picture:
+        assert picture.width > 3 * 16
     printed = capsys.readouterr().out
     for start in ("all skips", "without skip 2", "without any", "red: ", "decay_factor=1.2e7"):
         assert f"\n{start}" in printed
