@@ -12,7 +12,7 @@ Which files are pairs, and what their values mean, is said by a source, one for 
 sets are laid out. toolbox/sources/camvid.py is the plainest, to copy for another: find_pairs() and
 table(), and its name in SOURCES in the __init__.py beside it. Masks of another kind take a third:
 
-    class Arrays(Folder):  # of toolbox/sources/folder.py
+    class Arrays(Folder):  # in toolbox/sources/arrays.py; Folder is in folder.py there
         def read_mask(self, path, meaning=None):
             return np.load(path)  # (H, W), numbers that classes.csv explains; pairs go by name
 
@@ -65,7 +65,7 @@ def read_ids(path: Path, meaning: dict, read_values: Callable = read_mask) -> nd
     known, classes = table.T
     ids = np.empty(values.shape, np.uint8)
     unknown = Counter()
-    for part, part_ids in in_parts(values, ids):
+    for part, part_ids in in_parts(values, ids):  # rows by rows, for memory
         found = np.searchsorted(known, part)  # where each would stand among those known
         found = np.minimum(found, len(known) - 1)
         is_unknown = known[found] != part
@@ -120,7 +120,7 @@ def make_augment(size: Sequence[int], names: str, strength: float = 1.0):
             p=min(1, 0.3 * strength),
         ),
         # For things without an up and a down; the corners that come in belong to no class.
-        "rotate": A.Rotate(35, fill_mask=IGNORE, p=1),
+        "rotate": A.Rotate(35, fill_mask=IGNORE, p=1),  # the mask by nearest, its default
         "flip": A.HorizontalFlip(p=0.5),  # not for writing, nor for left-hand traffic
         "vflip": A.VerticalFlip(p=0.1),
         "color": A.ColorJitter(
@@ -197,7 +197,7 @@ def stack(samples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     images, masks = zip(*samples)
     images = [image.permute(1, 2, 0) for image in images]
     batch = torch.stack(images)  # (B, H, W, 3)
-    return batch.permute(0, 3, 1, 2), torch.stack(masks)
+    return batch.permute(0, 3, 1, 2), torch.stack(masks)  # int64 on the device: Place.put
 
 
 def training_batches(

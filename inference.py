@@ -114,7 +114,7 @@ def predict(
     place: Place,
 ) -> list[Prediction]:
     """Predictions for pictures uint8 (B, h, w, 3) of the net's size, which were of these shapes
-    before: logits are enlarged to them before they are compared, strip by strip."""
+    before: strip by strip, logits are enlarged to that, decided on, and added to the result."""
     torch.manual_seed(0)  # the same picture gives the same uncertainty every time
     results = [Prediction(shape, model.num_classes, uncertainty_passes > 0) for shape in shapes]
     height = small.shape[1]

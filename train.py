@@ -34,7 +34,7 @@ from toolbox.keeping import Run
 from toolbox.machine import Machinery, Place, follow, signals_caught
 from toolbox.muon import make_optimizer
 from toolbox.prepared import overview
-from toolbox.processes import (
+from toolbox.processes import (  # with one process all of these give back what they get
     add_up,
     agree,
     from_first,
@@ -88,7 +88,7 @@ up = "transposed"  # double by a learnt 2×2 patch, or by repeating pixels: near
 deep_supervision = False  # unet++ only: train an output on each of its depths
 
 # optimisation
-class_weights = 0.0  # ce, focal: a pixel counts by its class's share ** -this; 0: all alike, to 1
+class_weights = 0.0  # ce, focal: a pixel counts share ** -this; 0: pixels alike, 1: classes alike
 focal_gamma = 2.0  # focal: how much less a pixel counts that is right already
 tversky_beta = 0.7  # tversky: weight of a missed pixel; one wrongly found has the rest to 1
 optimizer = "muon"  # or adamw, which takes the same rates and two to three times as many steps
@@ -247,7 +247,7 @@ def judge(model: UNet, split: SegmentationDataset, place: Place) -> reports.Resu
     for logits in judging(predictions(model, split, place), len(split)):
         for one, i in zip(logits, indices):  # in the order of ordered_batches
             mask = split.full_mask(i).to(place.device)
-            preds = classes_at(one[None], *mask.shape)
+            preds = classes_at(one[None], *mask.shape)  # enlarged, then the highest
             alone = ConfusionMatrix(model.num_classes, place.device)
             alone.update(preds, mask)
             matrix.counts += alone.counts

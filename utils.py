@@ -66,7 +66,7 @@ def class_sums(values: Tensor, masks: Tensor, num_classes: int) -> Tensor:
     row at first, as a long sum in float32 loses small numbers."""
     classes = masks.where(masks != IGNORE, 0)
     rows = values.new_zeros(*masks.shape[:2], num_classes)  # (B, H, K)
-    rows = rows.scatter_add(2, classes, values)
+    rows = rows.scatter_add(2, classes, values)  # rows[b, h, classes[b, h, w]] += values[b, h, w]
     return rows.sum(dim=1)
 
 

@@ -17,8 +17,8 @@ import torch
 from conftest import ROOT, TINY, draw_squares
 
 import train
+from toolbox import files
 from toolbox.errors import InputError
-from toolbox.files import locked
 from toolbox.watch import Thinned
 from utils import load_checkpoint
 
@@ -242,8 +242,9 @@ def test_a_disk_that_knows_no_locks_is_no_hindrance(tmp_path, monkeypatch, capsy
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", unknown)
+    monkeypatch.setattr(files, "PATIENCE", 0)
     for _ in range(2):
-        with locked(tmp_path):
+        with files.locked(tmp_path):
             assert re.search(f"can't be locked .*({reason})", capsys.readouterr().out)
         assert not list(tmp_path.iterdir())
 
@@ -379,12 +380,10 @@ def test_a_run_of_before_goes_on_without_what_it_did_not_keep(run_train, tmp_pat
 
 def test_of_many_predictions_a_few_are_kept_evenly():
     seen = Thinned()
-    for step in range(1, 101):
+    for step in range(10, 2000, 10):
         seen.add(step, torch.tensor(step))
-        assert 1 <= len(seen) <= 8 and max(seen) == step
         steps = sorted(seen)
-        if step >= 8:
-            assert steps[0] <= step / 2
-        for kept in steps:
-            assert seen[kept] == kept
-    assert len(seen) >= 4
+        assert len(steps) == min(8, step // 10) and (steps[0], steps[-1]) == (10, step)
+        gaps = [after - before for before, after in zip(steps, steps[1:])]
+        assert max(gaps, default=0) <= max(20, 2.01 * (step - 10) / 7)
+    assert all(seen[step] == step for step in seen)

@@ -156,9 +156,11 @@ def take_lock(lock: FileLock, folder: Path) -> None:
         with warnings.catch_warnings(action="ignore"):
             lock.acquire(timeout=PATIENCE)
     except Timeout as error:
-        raise InputError(
-            f"{folder} is being written by another run; wait for its end, or name another run_dir"
-        ) from error
+        if not isinstance(lock, SoftFileLock):  # for that one our own file looks like another run
+            raise InputError(
+                f"{folder} is being written by another run; wait for its end, or name another "
+                "run_dir"
+            ) from error
     except (OSError, NotImplementedError) as error:
         reason = getattr(error, "strerror", None) or str(error)
     if isinstance(lock, SoftFileLock):
