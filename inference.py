@@ -78,8 +78,8 @@ def looks(model: UNet, images: Tensor) -> Iterator[Tensor]:
     for scale in (1, 0.75, 1.25):
         scaled = images
         if scale != 1:
-            smaller = [max(1, round(side * scale)) for side in size]
-            scaled = F.interpolate(images.float(), smaller, mode="bilinear", antialias=True)
+            resized = [max(1, round(side * scale)) for side in size]
+            scaled = F.interpolate(images.float(), resized, mode="bilinear", antialias=True)
         logits = model(scaled.contiguous(memory_format=torch.channels_last))
         yield F.interpolate(logits, size=size, mode="bilinear")
         mirrored = model(scaled.flip(3).contiguous(memory_format=torch.channels_last))

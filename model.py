@@ -68,7 +68,7 @@ Widths = Sequence[int]  # channels of each level
 class DoubleConv(nn.Sequential):
     """Twice: 3×3 convolution, batch norm, activation, dropout. Padded, the size stays.
 
-    Another block can stand in its place: a module made with the same arguments.
+    Another block can stand in its place, if padded: a module made with the same arguments.
     """
 
     def __init__(

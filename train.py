@@ -73,7 +73,7 @@ seed = 0  # split, start, order, augmentation and dropout all follow from it
 
 # data
 cache = True  # keep resized pictures in Dataset/cache; False decodes every file every time
-num_workers = -1  # processes that read beside the net; -1: a core less one on a GPU, none on a CPU
+num_workers = -1  # processes that read beside the net; -1: cores less one on a GPU, none on a CPU
 training_scale = 1.0  # train on this share of image_size's sides; 0.83 is faster, and suits zoom
 augment_strength = 1.0  # how far zoom and colour go; 2 where training pictures are learnt by heart
 

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from toolbox.errors import InputError, check_parts
+from toolbox.errors import check_parts
 from toolbox.files import read_checkpoint, save_tensors
 from toolbox.masks import IGNORE
 
@@ -214,6 +214,4 @@ save_checkpoint = save_tensors  # a dict: the net's arguments, weights, classes,
 
 def load_checkpoint(path: Path) -> dict:
     """What save_checkpoint wrote, all that inference needs to know; nothing in it can run code."""
-    if not path.is_file():
-        raise InputError(f"checkpoint {path} is not there; `python train.py` makes one")
     return read_checkpoint(path)

@@ -94,6 +94,8 @@ def load_tensors(path: Path) -> dict:
 
 def read_checkpoint(path: Path) -> dict:
     """What a file holds, if it is a checkpoint of this project."""
+    if not path.is_file():
+        raise InputError(f"checkpoint {path} is not there; `python train.py` makes one")
     content = load_tensors(path)
     if not isinstance(content, dict) or not NEEDED <= content.keys():
         raise not_ours(path, "it lacks what inference needs")

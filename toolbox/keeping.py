@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from toolbox import pictures, plots, processes, runs
+from toolbox.errors import InputError
 from toolbox.files import locked, read_checkpoint, save_tensors, write_table
 from toolbox.machine import Place
 from toolbox.prepared import Data
@@ -146,7 +147,12 @@ class Run(Progress):
     def load(self) -> None:
         """Stand where last.pth does, to the bit, if it is the same run."""
         saved = processes.from_first(lambda: read_checkpoint(self.folder / "last.pth"))
-        state = saved["resume"]
+        state = saved.get("resume")
+        if state is None:
+            raise InputError(
+                f"{self.folder / 'last.pth'} lacks what going on needs, as a best.pth does; put "
+                "the run's own last.pth back, or start a new run"
+            )
         runs.check_same(self.folder, saved, self.constants, self.data.fingerprint())
         self.kept.load_state_dict(saved["weights"])
         self.model.load_state_dict(state["weights"] or saved["weights"])
@@ -175,6 +181,8 @@ class Run(Progress):
         with locked(self.folder):
             if earlier:
                 self.load()
+            elif processes.is_first():
+                runs.check_unused(self.folder)  # it may have come while the lock was waited for
             print(self.opening_line())
             if processes.is_first():
                 runs.keep_earlier(self.folder)

@@ -104,8 +104,8 @@ class Place:
         return images.contiguous(memory_format=layout), masks.long()
 
     def workers(self, wanted: int) -> int:
-        """Processes that read beside the net; -1 is one for each core on a GPU, and none on a
-        CPU."""
+        """Processes that read beside the net; -1: as many as cores, less one, on a GPU, and none
+        on a CPU."""
         if wanted >= 0:
             return wanted
         return max(1, min(16, cores() - 1)) if self.device.type == "cuda" else 0

@@ -9,6 +9,7 @@ matrix's longer side), as an orthogonal matrix of sides n ≤ m has n ones in n 
 """
 
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 from torch import nn
@@ -80,7 +81,5 @@ class Muon(torch.optim.AdamW):
 def make_optimizer(
     name: str, model: nn.Module, rate: float, weight_decay: float
 ) -> torch.optim.Optimizer:
-    if name == "muon":
-        return Muon(model.parameters(), rate, weight_decay)
-    # fused: one kernel for all weights
-    return torch.optim.AdamW(model.parameters(), rate, weight_decay=weight_decay, fused=True)
+    kinds = {"muon": Muon, "adamw": partial(torch.optim.AdamW, fused=True)}  # one kernel for all
+    return kinds[name](model.parameters(), lr=rate, weight_decay=weight_decay)

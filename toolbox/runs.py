@@ -70,13 +70,18 @@ def make_folder(name: str, run_dir: str) -> Path:
                 run.mkdir(parents=True)
                 return run
     run = Path(run_dir)
+    check_unused(run)
+    run.mkdir(parents=True, exist_ok=True)
+    return run
+
+
+def check_unused(run: Path) -> None:
+    """A folder that holds a run is never written over by another."""
     if any((run / name).exists() for name in RUN_FILES):
         raise InputError(
             f"run_dir {run} holds a run already; go on with it by resume={run}, name another, or "
             "move it away"
         )
-    run.mkdir(parents=True, exist_ok=True)
-    return run
 
 
 # ---- going on ----

@@ -18,7 +18,7 @@ import numpy as np
 from toolbox import processes
 from toolbox.errors import InputError, ending_in_a_sentence
 
-KINDS = (bool, int, float, str, tuple)
+KINDS = (bool, int, float, str, tuple, list, type(None))  # the last two are wrong, and said so
 TRAIN = Path(__file__).parent.parent / "train.py"
 
 # What a stopped run may go on with otherwise: none of it changes what is learnt, but for rounding.
@@ -200,7 +200,11 @@ RULES = {
 def check(constants: dict) -> None:
     """What no data set could make right, said before anything is read."""
     for name, (fits, expected) in RULES.items():
-        if name in constants and not fits(constants[name]):
+        try:
+            is_right = name not in constants or fits(constants[name])
+        except TypeError:  # of another kind
+            is_right = False
+        if not is_right:
             raise InputError(f"{name} is {constants[name]!r}; expected {expected}")
     if constants.get("tta") and constants.get("uncertainty_passes"):
         raise InputError(
