@@ -13,10 +13,9 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from toolbox.errors import InputError
-from toolbox.processes import cores, processes
+from toolbox.processes import cores, processes, shared_by_all
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MOST_SKIPPED = 20  # steps in a row that fp16's scaler may leave out
@@ -152,7 +151,7 @@ class Machinery:
     ):
         self.model, self.optimizer, self.place = model, optimizer, place
         self.layout = place.layout(first_width(model))
-        self.shared = DistributedDataParallel(model) if processes() > 1 else model
+        self.shared = shared_by_all(model) if processes() > 1 else model
         self.forward = self.shared
         if compile_model and can_compile(place):
             self.forward = torch.compile(self.shared)

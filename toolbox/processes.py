@@ -142,6 +142,13 @@ def seed_dropout(seed: int, step: int) -> None:
     torch.manual_seed(number % 2**63)
 
 
+def shared_by_all(model: torch.nn.Module) -> torch.nn.Module:
+    """The net whose gradients become the mean over all processes."""
+    from torch.nn.parallel import DistributedDataParallel  # slow to import; one alone has no need
+
+    return DistributedDataParallel(model)
+
+
 def share_buffers(model: torch.nn.Module) -> None:
     """Give all processes the first one's buffers, which gradients don't keep alike: batch norm's
     averages."""

@@ -2,7 +2,6 @@
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -23,6 +22,10 @@ def parts_of(model: nn.Module) -> dict[str, nn.Module]:
 
 def print_stages(model: nn.Module, height: int, width: int) -> None:
     """Each part with its output's shape, its parameters and its work on one picture."""
+    from torch.utils.flop_counter import (
+        FlopCounterMode,
+    )  # slow to import; the scripts don't need it
+
     model = model.to("meta").eval()  # shapes without numbers: nothing is computed
     parts, shapes = parts_of(model), {}
     for name, part in parts.items():
