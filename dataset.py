@@ -24,7 +24,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -50,7 +50,7 @@ from toolbox.prepared import (
     overview,
     save_samples,
 )
-from toolbox.settings import augmentation_of, check, pick, read_constants, run_script
+from toolbox.settings import augmentation_of, check, pick, run_with_constants
 from toolbox.sources import open_source
 from toolbox.sources.base import Pair
 
@@ -256,5 +256,4 @@ def main(constants: dict) -> None:
 
 
 if __name__ == "__main__":
-    constants = read_constants()
-    run_script(constants, partial(main, constants))
+    run_with_constants(main)

@@ -56,8 +56,7 @@ from toolbox.layers import (
 from toolbox.settings import (
     check,
     model_arguments,
-    read_constants,
-    run_script,
+    run_with_constants,
 )
 from toolbox.sources import open_source
 from toolbox.stages import print_stages
@@ -246,5 +245,4 @@ def main(constants: dict) -> None:
 
 
 if __name__ == "__main__":
-    constants = read_constants()
-    run_script(constants, partial(main, constants))
+    run_with_constants(main)

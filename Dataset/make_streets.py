@@ -15,6 +15,7 @@ import csv
 import math
 import shutil
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from multiprocessing import Pool
 from pathlib import Path
@@ -793,8 +794,9 @@ def draw_pair(index: int, folder: Path) -> None:
     Image.fromarray(mask).save(folder / "masks" / f"street_{index:04d}.png")
 
 
-def make_streets(folder: Path) -> None:
-    """Fill folder with images/, masks/ and classes.csv; it appears whole or not at all."""
+def make_streets(folder: Path, bar: Callable = tqdm) -> None:
+    """Fill folder with images/, masks/ and classes.csv; it appears whole or not at all. A bar shows
+    how far it is."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".unfinished-"))
     unfinished = aside / folder.name
@@ -809,7 +811,7 @@ def make_streets(folder: Path) -> None:
             drawn = pool.imap_unordered(
                 partial(draw_pair, folder=unfinished), range(PICTURES), chunksize=4
             )
-            for _ in tqdm(drawn, "drawing Streets", PICTURES, unit="picture"):
+            for _ in bar(drawn, "drawing Streets", PICTURES, unit="picture"):
                 pass
         if not folder.exists():  # another run may have drawn them at the same time
             unfinished.rename(folder)

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import inference
 from dataset import SegmentationDataset, prepare
+from toolbox.bars import Counting
 from toolbox.machine import Place
 from toolbox.masks import read_image, resize_image
 from toolbox.prepared import Data
@@ -38,7 +38,7 @@ def main() -> None:
     name = list(data.splits)[-1]
     split = SegmentationDataset(data, name)
     matrix = ConfusionMatrix(len(data.table.names))
-    for i, row in enumerate(tqdm(split.rows, f"judging {name}", leave=False)):
+    for i, row in enumerate(Counting(split.rows, f"judging {name}", leave=False)):
         mask, image = split.full_mask(i), read_image(data.pairs[row].image)
         small = resize_image(image, inference.net_size(image.shape, saved))
         (found,) = inference.predict(model, [tuple(mask.shape)], small[None], place)

@@ -8,7 +8,7 @@ from PIL import Image
 
 import utils
 from model import DoubleConv, build_model
-from toolbox.settings import parse, read_constants, settings_of
+from toolbox.settings import override, read_constants, settings_of
 
 LESSON = ROOT / "docs" / "lesson.md"
 TEXT = LESSON.read_text(encoding="utf-8")
@@ -149,7 +149,7 @@ def test_commands_name_constants_that_exist(script, least):
                 continue
             name, equals, text = argument.partition("=")
             assert equals and name in known, argument
-            assert parse(text, known[name]) is not None, argument
+            override(dict(known), [argument])
 
 
 def test_the_recipe_of_the_lesson_holds_constants_that_exist():

@@ -1,12 +1,18 @@
+import ast
+import re
 import subprocess
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
+import inference
 import train
+from toolbox import kinds
 from toolbox.errors import InputError
-from toolbox.settings import override, read_constants, settings_of, training_size
+from toolbox.settings import override, read_constants, run_script, settings_of, training_size
 
 
 def test_settings_are_parsed_by_the_type_of_the_default():
@@ -24,9 +30,9 @@ def test_settings_are_parsed_by_the_type_of_the_default():
     "argument, sentence",
     [
         ("batch_sise=4", "no constant 'batch_sise'; did you mean batch_size"),
-        ("batch_size=four", "batch_size is 'four'; expected int"),
+        ("batch_size=four", "batch_size is 'four'; expected a whole number"),
         ("batch_size=1.5", "batch_size is '1.5'"),
-        ("cache=2", "cache is '2'; expected bool"),
+        ("cache=2", "cache is '2'; expected True or False"),
         ("nothing.py", "neither a recipe's file nor"),
     ],
 )
@@ -47,7 +53,7 @@ def test_a_recipe_sets_constants_and_name_value_after_it_wins(tmp_path):
     with pytest.raises(InputError, match="broken.py can't be run as a recipe .SyntaxError"):
         override(module, [str(tmp_path / "broken.py")])
     (tmp_path / "wrong.py").write_text("batch_size = None\n")
-    with pytest.raises(InputError, match="batch_size is None; expected int"):
+    with pytest.raises(InputError, match="batch_size is None; expected a whole number"):
         override(module, [str(tmp_path / "wrong.py")])
 
 
@@ -100,3 +106,189 @@ def test_what_is_no_plain_value_is_refused_by_name(tmp_path, value):
         read_constants(path)
     said = str(caught.value)
     assert said.startswith(f"batch_size in script.py is {value}; expected a plain value")
+
+
+# ---- whatever is written into train.py, a recipe or the command line ----
+
+EDITS = [
+    ("batch_size", '"4"', "batch_size is '4'; expected a whole number from 1 to 65,536"),
+    ("base_lr", '"1e-3"', "base_lr is '1e-3'; expected a number above 0"),
+    (
+        "base_lr",
+        "1e-2,",
+        r"base_lr is (0.01,); expected a number above 0; a comma makes it several",
+    ),
+    ("ema_decay", "0,999", "ema_decay is (0, 999); expected a number from 0 to below 1; a comma"),
+    ("seed", "None", "seed is None; expected a whole number from 0"),
+    ("patience", "None", "patience is None; expected a whole number"),
+    ("loss", "None", "loss is None; expected a text such as 'ce+dice'"),
+    ("augment", '["flip"]', "augment is ['flip']; expected a text such as 'zoom+flip'"),
+    ("training_iterations", "1e1", "training_iterations is 10.0; expected a whole number"),
+    ("padded", '"False"', "padded is 'False'; expected True or False"),
+    ("cache", '"False"', "cache is 'False'; expected True or False"),
+    ("image_size", "10**22", "image_size is 10000000000000000000000; expected two whole numbers"),
+    ("accum_steps", "10**22", "accum_steps is 10000000000000000000000; expected a whole number"),
+    ("patch", "10**22", "patch is 10000000000000000000000; expected a whole number from 1 to 64"),
+    ("base_lr", "1e999", "base_lr is inf; expected a number above 0"),
+    ("dataset", '"a\\0b"', "dataset is 'a\\x00b'; expected a text"),
+    ("features", "(16, 0)", "features is (16, 0); expected one to ten whole numbers"),
+    ("device", '"meta"', "device is 'meta', which this machine doesn't offer (expected auto"),
+]
+
+
+def edited(name: str, value: str) -> str:
+    """train.py with a constant edited as a user does."""
+    lines = (ROOT / "train.py").read_text(encoding="utf-8").splitlines()
+    [at] = [i for i, line in enumerate(lines) if line.startswith(f"{name} = ")]
+    lines[at] = f"{name} = {value}"
+    return "\n".join(lines) + "\n"
+
+
+def say_of(text: str, arguments: Sequence[str] = ()) -> str:
+    """What a train.py of this text says before it reads any data."""
+    script = {"__name__": "edited", "__file__": "train.py"}
+    exec(compile(text, "train.py", "exec"), script)
+    script["prepare"] = None
+    sys.argv[1:] = arguments
+    with pytest.raises(SystemExit) as caught:
+        run_script(script, script["main"])
+    return str(caught.value.code)
+
+
+@pytest.fixture(autouse=True)
+def own_arguments(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+
+
+@pytest.mark.parametrize("name, value, sentence", EDITS)
+def test_a_wrong_kind_in_train_py_ends_in_a_sentence(name, value, sentence):
+    assert say_of(edited(name, value)).startswith(sentence)
+
+
+@pytest.mark.parametrize("name, value, sentence", EDITS)
+def test_a_recipe_is_held_to_the_same_table(tmp_path, name, value, sentence):
+    recipe = tmp_path / "mine.py"
+    recipe.write_text(f"{name} = {value}\n")
+    text = (ROOT / "train.py").read_text(encoding="utf-8")
+    assert say_of(text, [str(recipe)]).startswith(sentence)
+
+
+def test_a_single_number_or_a_list_in_train_py_is_what_the_line_may_be_too():
+    text = edited("features", "16") + "image_size = [32, 64]\ndropout = 0.1\nresume = False\n"
+    constants = {"__file__": "train.py"}
+    exec("\n".join(line for line in text.splitlines() if re.match(r"[a-z_]+ = ", line)), constants)
+    sys.argv[1:] = ["features=4,8"]
+    with pytest.raises(SystemExit) as caught:
+        run_script(constants, lambda: 3)
+    assert caught.value.code == 3 and constants["features"] == (4, 8)
+    assert constants["image_size"] == (32, 64) and constants["dropout"] == (0.1, 0.1)
+    assert constants["resume"] == ""
+
+
+@pytest.mark.parametrize("script", ["model.py", "dataset.py"])
+def test_scripts_that_read_train_pys_constants_say_what_is_wrong_with_them(project, script):
+    for name, value, sentence in (
+        ("batch_size", "int('4')", "batch_size in train.py is int('4'); expected a plain value"),
+        ("seed", "None", "seed is None; expected a whole number"),
+        ("loss", "(", "can't be read as Python ('(' was never closed"),
+    ):
+        (project / "train.py").write_text(edited(name, value), encoding="utf-8")
+        done = subprocess.run([sys.executable, script], cwd=project, capture_output=True, text=True)
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        assert sentence in done.stderr
+
+
+def test_a_constant_that_was_taken_out_or_renamed_is_asked_for():
+    text = (ROOT / "train.py").read_text(encoding="utf-8")
+    gone = text.replace("\nbase_lr = 1e-2 ", "\n# ")
+    assert say_of(gone).startswith(
+        "train.py has no constant base_lr; put back its line, base_lr = …, a number above 0"
+    )
+    renamed = text.replace("\nbatch_size = 4 ", "\nbatchsize = 4 ")
+    assert say_of(renamed).startswith("train.py has no constant batch_size but batchsize; put")
+    only_noted = text.replace("\nbatch_size = 4 ", "\nbatch_size: 4 ")
+    assert say_of(only_noted).startswith("train.py has no constant batch_size;")
+
+
+def test_every_constant_has_its_row_in_the_table():
+    assert {*read_constants()} == {*kinds.TRAINING}
+    assert {*settings_of(vars(inference))} == {*kinds.INFERENCE}
+    for name, value in {**settings_of(vars(inference)), **read_constants()}.items():
+        assert kinds.KINDS[name].take(value) == value
+
+
+@pytest.mark.parametrize(
+    "lines, sentence",
+    [
+        ("batch_size: 4\n", "line 1 of mine.py sets nothing; write batch_size = 4"),
+        ('"""Only words."""\n', "mine.py sets no constant; expected lines such as batch_size"),
+        ("import sys\nsys.exit(3)\n", "mine.py can't be run as a recipe (SystemExit: 3)"),
+        ("batch_size = 1 / 0\n", "mine.py can't be run as a recipe (ZeroDivisionError"),
+    ],
+)
+def test_a_recipe_that_sets_nothing_says_so(tmp_path, monkeypatch, lines, sentence):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(lines)
+    with pytest.raises(InputError) as caught:
+        override(dict(batch_size=4), ["mine.py"])
+    assert str(caught.value).startswith(sentence)
+
+
+def test_what_a_recipe_imports_to_reckon_with_is_no_constant(tmp_path):
+    recipe = tmp_path / "mine.py"
+    recipe.write_text("import math\nfrom math import sqrt\nbase_lr = sqrt(4) * math.pi\n")
+    module = dict(base_lr=0.1)
+    override(module, [str(recipe)])
+    assert module == dict(base_lr=pytest.approx(6.283, abs=1e-3))
+
+
+@pytest.mark.parametrize(
+    "argument, sentence",
+    [
+        ("camvid_small", "; did you mean recipes/camvid_small.py?"),
+        ("batch_size", "; write batch_size=VALUE, without blanks"),
+        ("--batch-size", "; write batch_size=VALUE, without blanks"),
+        ("mine", "; for a data set, write dataset=mine"),
+        ("=", "'=' is neither a recipe's file nor name=value"),
+        ("pyproject.toml", "pyproject.toml is no recipe; expected a .py file of constants"),
+    ],
+)
+def test_an_argument_that_is_nothing_gets_the_likely_cure(monkeypatch, argument, sentence):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(InputError) as caught:
+        override(dict(batch_size=4, dataset="x"), [argument])
+    assert sentence in str(caught.value)
+
+
+def test_a_path_alone_is_what_it_looks_like(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "run"):
+        Path(name).mkdir()
+    for name in ("a.png", "b.jpg", "own.pth", "run/last.pth"):
+        Path(name).touch()
+    training, colouring = dict(dataset="streets"), dict(checkpoint="x", input_dir="y", tta=False)
+    override(training, ["mine"])
+    assert training == dict(dataset="mine")
+    for path in ("run", "run/last.pth"):
+        with pytest.raises(InputError, match=f"{path} is a run; to go on with it: resume={path}"):
+            override(training, [path])
+    override(colouring, ["own.pth", "mine", "--tta=true"])
+    assert colouring == dict(checkpoint="own.pth", input_dir="mine", tta=True)
+    override(colouring, ["a.png", "b.jpg"])
+    assert colouring["input_dir"] == ("a.png", "b.jpg")
+
+
+@pytest.mark.parametrize("script", ["train.py", "model.py", "dataset.py", "inference.py"])
+@pytest.mark.parametrize("asked", ["-h", "--help"])
+def test_help_shows_what_a_script_does_and_its_constants_with_their_remarks(script, asked):
+    done = subprocess.run(
+        [sys.executable, script, "batch_size=5", asked], cwd=ROOT, capture_output=True, text=True
+    )
+    docstring = ast.get_docstring(ast.parse((ROOT / script).read_text(encoding="utf-8")))
+    assert done.returncode == 0 and done.stdout.startswith(docstring)
+    owner = "inference.py" if script == "inference.py" else "train.py"
+    lines = [line for line in (ROOT / owner).read_text(encoding="utf-8").splitlines() if line]
+    named = kinds.INFERENCE if owner == "inference.py" else kinds.TRAINING
+    for name in named:
+        [line] = [line for line in lines if line.startswith(f"{name} = ")]
+        assert f"\n{line}\n" in done.stdout

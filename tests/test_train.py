@@ -463,9 +463,9 @@ def test_what_is_trained_on_may_be_smaller_than_what_is_judged(run_train, tmp_pa
 @pytest.mark.parametrize(
     "setting, sentence",
     [
-        (dict(batch_size=0), "batch_size is 0; expected more than 0"),
+        (dict(batch_size=0), "batch_size is 0; expected a whole number from 1"),
         (dict(image_size=(8,)), "image_size is"),
-        (dict(training_scale=0.0), "training_scale is 0.0; expected more than 0, to 1"),
+        (dict(training_scale=0.0), "training_scale is 0.0; expected a number above 0 to 1"),
         (dict(training_scale=1.2), "training_scale is 1.2"),
         (dict(features=()), "features is"),
         (dict(dropout=1.0), "dropout is 1.0"),

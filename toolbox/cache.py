@@ -14,8 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
+from toolbox.bars import Counting
 from toolbox.errors import InputError
 from toolbox.files import file_facts, fingerprint, sweep, writing
 from toolbox.masks import resize_image, resize_mask
@@ -120,7 +120,7 @@ def read_all(pairs: Sequence, read_pair: ReadPair, filling: Filling) -> list[str
     # Decoding and resizing leave Python's lock alone.
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         done = threads.map(read_one, range(len(pairs)))
-        list(tqdm(done, "reading all pairs once", len(pairs), unit="pair", leave=False))
+        list(Counting(done, "reading all pairs once", len(pairs), unit="pair", leave=False))
     filling.close()
     return sorted(filling.problems)
 

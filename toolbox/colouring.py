@@ -14,6 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from toolbox import processes
+from toolbox.bars import Counting
 from toolbox.errors import InputError, is_out_of_memory
 from toolbox.machine import Place
 from toolbox.masks import read_image, resize_image
@@ -158,8 +159,8 @@ class Colouring:
         earlier = sum(processes.from_all(len(notes)))
         missing = processes.from_all([job for job in own if job.path not in notes])
         missing = sorted(job for part in missing for job in part)[number::count]
-        is_quiet = not processes.is_first()
-        with tqdm(total=len(missing), desc="colouring", unit="picture", disable=is_quiet) as bar:
+        look = {"desc": "colouring", "unit": "picture", "disable": processes.rank() > 0}
+        with Counting(total=len(missing), **look) as bar:
             for done in self.color_all(missing):
                 bar.update()
                 if done:

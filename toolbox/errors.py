@@ -1,7 +1,9 @@
 """What a user can put right ends in one sentence: what was found, what was expected, what to do."""
 
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,17 +90,53 @@ def memory_explained(where: str, constants: dict) -> Iterator[None]:
 # ---- the end of a script ----
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which systems send before they kill, is answered as Ctrl-C is."""
+
+
+@contextmanager
+def terminated_in_words() -> Iterator[None]:
+    """SIGTERM ends what is at work in good order; several processes torchrun ends, and at once."""
+    if processes() > 1 or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    own = os.getpid()
+
+    def terminate(*_) -> None:
+        if os.getpid() != own:  # one that was forked, and is ended by this one
+            os._exit(143)
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 @contextmanager
 def ending_in_a_sentence() -> Iterator[None]:
     """What the user can put right ends the script in a sentence, not in a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # names that a terminal's alphabet lacks are spelled out
+            stream.reconfigure(errors="backslashreplace")
     try:
-        yield
+        with terminated_in_words():
+            yield
+            sys.stdout.flush()
     except InputError as problem:
         # One from a worker comes with the worker's traceback before it.
         leave(str(problem).rpartition("InputError: ")[2])
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("stopped", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(143 if isinstance(stop, Terminated) else 130)
+    except BrokenPipeError:  # whoever read what is printed has enough, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        leave(f"{error.filename} can't be used ({error.strerror}); name another, or mend it")
     except RuntimeError as error:
         if processes() == 1 or not any(words in str(error) for words in LOST_COMPANY):
             raise

@@ -50,9 +50,9 @@ def bounds(low: float, high: float, below: float, above: float) -> str:
 def whole(low: int, high: int, remark: str = "") -> Kind:
     def take(value: object) -> int:
         ensure(not isinstance(value, bool))
-        number = operator.index(value)
-        ensure(low <= number <= high)
-        return number
+        count = operator.index(value)
+        ensure(low <= count <= high)
+        return count
 
     return Kind(f"a whole number from {low:,} to {high:,}{remark}", take)
 
@@ -67,9 +67,9 @@ def number(
 
     def take(value: object) -> float:
         ensure(isinstance(value, Number) and not isinstance(value, (bool, complex)))
-        number = float(value)
-        ensure(math.isfinite(number) and low <= number <= high and above < number < below)
-        return number
+        real = float(value)
+        ensure(math.isfinite(real) and low <= real <= high and above < real < below)
+        return real
 
     return Kind(f"a number {bounds(low, high, below, above)}", take)
 
@@ -192,13 +192,12 @@ INFERENCE = {
     "checkpoint": NAME,
     "input_dir": Kind("a folder or a picture, or several", take_paths, is_text=True),
     "output_dir": NAME,
-    "batch_size": whole(1, 2**31),
+    "batch_size": whole(1, 2**16),
     "tile": FLAG,
     "tta": FLAG,
     "uncertainty_passes": whole(0, 10_000),
     "overlay": FLAG,
     "overwrite": FLAG,
-    "recursive": FLAG,
     "device": TEXT,
     "precision": TEXT,
 }
@@ -208,13 +207,32 @@ OF_TYPE = {
     int: whole(-(2**62), 2**62),
     float: number(),
     str: TEXT,
-    tuple: Kind("several values such as 1, 2", tuple),
 }
+
+
+def like(default: tuple) -> Kind:
+    """Several values; one alone is a pair's both."""
+
+    def take(value: object) -> tuple:
+        if isinstance(value, (tuple, list)):
+            return tuple(value)
+        ensure(not isinstance(value, str))
+        return (value, value) if len(default) == 2 else (value,)
+
+    return Kind(f"several values as in {default!r}", take)
 
 
 def kind_of(name: str, default: object) -> Kind:
     """What a constant may be; one that is in no table stays of its default's type."""
+    if name not in KINDS and isinstance(default, tuple):
+        return like(default)
     return KINDS.get(name) or OF_TYPE.get(type(default), TEXT)
+
+
+def shown(value: object) -> str:
+    """A value as it is written, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}…"
 
 
 def check_value(name: str, value: object, kind: Kind | None = None) -> object:
@@ -223,6 +241,7 @@ def check_value(name: str, value: object, kind: Kind | None = None) -> object:
     if kind.fits(value):
         return kind.take(value)
     hint = ""
-    if isinstance(value, tuple) and kind.fits(value[0] if value else None):
-        hint = "; a comma makes it several: take it out, or write a point"
-    raise InputError(f"{name} is {value!r}; expected {kind.expected}{hint}")
+    if isinstance(value, tuple) and value and kind.fits(value[0]):
+        if not isinstance(kind.take(value[0]), tuple):
+            hint = "; a comma makes it several values: take it out, or write a point"
+    raise InputError(f"{name} is {shown(value)}; expected {kind.expected}{hint}")

@@ -1,13 +1,12 @@
 """The machine: where the net runs and in which precision, and what signals reach it."""
 
-import ctypes
 import math
 import os
 import shutil
 import signal
 import sysconfig
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import torch
 from torch import nn
 
 from toolbox.errors import InputError
+from toolbox.memory import bound_memory, keep_memory
 from toolbox.processes import cores, processes, shared_by_all
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -33,6 +33,8 @@ class Place:
                 f"precision is {precision!r}; expected auto, fp32 or bf16, or on a GPU fp16"
             )
         self.dtype = DTYPES[self.precision]
+        if self.device.type == "cpu":
+            bound_memory()
 
     def find_device(self, device: str) -> torch.device:
         """The device of that name, which may be auto; with several processes a GPU for each."""
@@ -48,6 +50,8 @@ class Place:
         if several and device == "cuda":
             device = f"cuda:{os.environ['LOCAL_RANK']}"
         try:
+            if device.partition(":")[0] not in ("cpu", "cuda", "mps"):
+                raise RuntimeError("expected auto, cpu, cuda, cuda:1 or mps")
             found = torch.device(device)
             if found.index is not None and found.type == "cuda":
                 torch.cuda.set_device(found)  # else memory would be taken on the first GPU too
@@ -116,20 +120,6 @@ class Place:
 def first_width(model: nn.Module) -> int:
     """Channels that a net begins with."""
     return next(model.parameters()).shape[0]
-
-
-def keep_memory() -> None:
-    """Have glibc, the C library of most Linux systems, keep what was freed for what comes next.
-
-    It would give each large tensor's memory back and let the system make all its pages anew a
-    moment later, a fifth of a step on CPUs.
-    """
-    with suppress(AttributeError, TypeError):  # other C libraries have no such thing
-        set_option = ctypes.CDLL(None).mallopt
-        set_option(
-            -4, 0
-        )  # M_MMAP_MAX: no tensor gets a mapping of its own, which would end with it
-        set_option(-1, -1)  # M_TRIM_THRESHOLD: the heap never shrinks
 
 
 def can_compile(place: Place) -> bool:

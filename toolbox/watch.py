@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torch import Tensor
-from tqdm import tqdm
 
+from toolbox.bars import Counting
 from toolbox.processes import is_first, processes
 
 COUNTED = ("seconds", "training_seconds", "waiting_seconds")
@@ -68,13 +68,13 @@ class Thinned(dict):
 def judging(batches: Iterator, count: int) -> Iterator[Tensor]:
     """The logits of batches of `count` pictures, which a bar on the terminal counts."""
     look = {"unit": "picture", "leave": False, "disable": not is_first()}
-    with tqdm(total=count, desc="judging", **look) as bar:
+    with Counting(total=count, desc="judging", **look) as bar:
         for logits, _ in batches:
             yield logits
             bar.update(len(logits) * processes())
 
 
-class Bar(tqdm):
+class Bar(Counting):
     """Steps, loss, rate and speed on the terminal."""
 
     def took(self, loss: float, rate: float, speed: float, skipped: int) -> None:

@@ -2,6 +2,7 @@
 
 from types import ModuleType
 
+from toolbox.bars import Counting
 from toolbox.errors import InputError
 from toolbox.files import sweep, writing
 from toolbox.masks import IGNORE, Table
@@ -26,7 +27,7 @@ class Streets(Folder):
         if not self.root.exists():
             sweep(self.root.parent)
             with writing(self.root):
-                self.maker().make_streets(self.root)
+                self.maker().make_streets(self.root, Counting)
         return super().find_pairs()
 
     def table(self) -> Table:

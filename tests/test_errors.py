@@ -1,0 +1,71 @@
+"""How scripts end: in a sentence, whatever ended them."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+SLOW = """
+import sys, time
+from toolbox import settings
+def main():
+    print("begun", flush=True)
+    time.sleep(30)
+settings.run_script({"__file__": "slow.py"}, main)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows ends processes without asking")
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_script_in_a_word_wherever_it_is(number, status):
+    script = subprocess.Popen(
+        [sys.executable, "-c", SLOW], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert script.stdout.readline() == b"begun\n"
+    script.send_signal(number)
+    out, errors = script.communicate(timeout=20)
+    assert (script.returncode, out, errors) == (status, b"", b"stopped\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no head")
+def test_whoever_reads_what_is_printed_may_stop_reading():
+    command = f"{sys.executable} train.py -h | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.startswith("Train a U-Net") and done.stderr == ""
+    lines = """
+from toolbox import settings
+def main():
+    for _ in range(9999):
+        print("line " * 99)
+settings.run_script({"__file__": "x.py"}, main)
+"""
+    command = f'{sys.executable} -c "$0" | head -1'
+    done = subprocess.run(["bash", "-c", command, lines], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.startswith("line line") and done.stderr == ""
+
+
+def test_names_that_a_terminal_can_not_show_are_spelled_out(tmp_path):
+    lines = "from toolbox import settings\n"
+    lines += (
+        "settings.run_script({'__file__': 'x.py'}, lambda: print('ein Bär, Größe 3×4, \\udcff'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", lines],
+        cwd=ROOT,
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.split() == [b"ein", rb"B\xe4r,", rb"Gr\xf6\xdfe", rb"3\xd74,", rb"\udcff"]
+
+
+def test_a_path_that_no_disk_can_have_is_named(tmp_path):
+    name = "x" * 300
+    done = subprocess.run(
+        [sys.executable, "model.py", f"dataset={name}"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert name in done.stderr and "File name too long" in done.stderr
