@@ -161,7 +161,7 @@ def learning_rate(
     since = step - warmup_steps
     done = since / max(1, last_step - warmup_steps)  # 0 to 1
     if schedule == "plateau":  # a tenth each time that validation stood still
-        rate = base_lr / 10**falls
+        rate = base_lr / 10 ** min(falls, 99)
     elif schedule == "cosine":  # slowly, fast, slowly, to min_lr at the last step
         rate = min_lr + (base_lr - min_lr) * (1 + math.cos(math.pi * done)) / 2
     elif decay_factor == 0:  # a square root, steep at first, to min_lr at the last step

@@ -112,5 +112,8 @@ class Tally:
         else:
             self.refused += 1
 
+    def count(self) -> int:
+        return self.right + self.refused + len(self.faults)
+
     def __str__(self) -> str:
         return f"{self.right} right, {self.refused} refused in words, {len(self.faults)} faults"

@@ -292,3 +292,12 @@ def test_help_shows_what_a_script_does_and_its_constants_with_their_remarks(scri
     for name in named:
         [line] = [line for line in lines if line.startswith(f"{name} = ")]
         assert f"\n{line}\n" in done.stdout
+
+
+def test_a_recipe_may_set_the_device_that_is_set_already(tmp_path):
+    recipe = tmp_path / "mine.py"
+    recipe.write_text('device = "cpu"\n')
+    module = dict(device="cpu", precision="auto")
+    override(module, [str(recipe)])
+    override(module, [str(recipe), "device=cuda"])
+    assert module == dict(device="cuda", precision="auto")

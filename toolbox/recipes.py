@@ -6,11 +6,15 @@ from pathlib import Path
 from types import ModuleType
 
 from toolbox.errors import InputError
+from toolbox.kinds import KINDS
 
 
 def check_lines(path: str) -> None:
-    """`batch_size: 4` is valid Python that sets nothing."""
-    for statement in ast.parse(Path(path).read_bytes()).body:
+    """Words alone, imports and `batch_size: 4` are valid Python that sets nothing."""
+    statements = ast.parse(Path(path).read_bytes()).body
+    if all(isinstance(one, (ast.Expr, ast.Import, ast.ImportFrom)) for one in statements):
+        raise InputError(f"{path} sets no constant; expected lines such as batch_size = 4")
+    for statement in statements:
         if isinstance(statement, ast.AnnAssign) and statement.value is None:
             name, value = ast.unparse(statement.target), ast.unparse(statement.annotation)
             raise InputError(
@@ -20,6 +24,8 @@ def check_lines(path: str) -> None:
 
 def is_constant(name: str, value: object) -> bool:
     """What it imported or defined to reckon with is none."""
+    if name in KINDS:
+        return True
     return name[0] != "_" and not isinstance(value, ModuleType) and not callable(value)
 
 
@@ -36,10 +42,4 @@ def read_recipe(path: str, hardware: dict) -> dict:
             f"{path} can't be run as a recipe ({type(error).__name__}: {error}); "
             "expected lines such as batch_size = 4"
         ) from error
-    for name, value in hardware.items():
-        if given.get(name) == value:
-            del given[name]
-    constants = {name: value for name, value in given.items() if is_constant(name, value)}
-    if not constants:
-        raise InputError(f"{path} sets no constant; expected lines such as batch_size = 4")
-    return constants
+    return {name: value for name, value in given.items() if is_constant(name, value)}
