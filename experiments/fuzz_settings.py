@@ -118,6 +118,7 @@ class Workplace:
 
     def tidy(self) -> None:
         """Take away what the last try made."""
+        shutil.rmtree(self.work / "own" / "run", ignore_errors=True)
         for path in self.work.iterdir():
             if path.name not in self.own:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -172,6 +173,8 @@ def on_the_line(name: str, value: str) -> str | None:
     is_text = KINDS[name].is_text
     if is_text and isinstance(meant(value), str):
         return f"{name}={meant(value)}"
+    if isinstance(meant(value), int):
+        value = str(meant(value))  # the line holds numbers, and does not reckon
     return None if is_text else f"{name}={value}"
 
 
@@ -214,7 +217,7 @@ def try_anything(place: Workplace, chance: random.Random, tally: Tally, number: 
     if "resume=true" in arguments:
         edits.pop("run_dir", None)
     status, said = place.run(script, edits, "", arguments)
-    bare = [part for word in arguments for part in re.split("[=:]", word) if part]
+    bare = [part for word in arguments for part in re.split("[=:]", word.lstrip("-")) if part]
     named = [*edits, *arguments, *bare, *map(str, map(meant, edits.values()))]
     fault = fault_of(status, said, [*named, "classes.csv", "in/images"]) or place.changed()
     about = f"{number} {script} {edits} {arguments}"

@@ -222,7 +222,10 @@ def test_every_constant_has_its_row_in_the_table():
     [
         ("batch_size: 4\n", "line 1 of mine.py sets nothing; write batch_size = 4"),
         ('"""Only words."""\n', "mine.py sets no constant; expected lines such as batch_size"),
-        ("import sys\nbatch_size = sys.exit(3)\n", "mine.py can't be run as a recipe (SystemExit: 3)"),
+        (
+            "import sys\nbatch_size = sys.exit(3)\n",
+            "mine.py can't be run as a recipe (SystemExit: 3)",
+        ),
         ("batch_size = 1 / 0\n", "mine.py can't be run as a recipe (ZeroDivisionError"),
     ],
 )
