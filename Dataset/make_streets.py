@@ -798,7 +798,7 @@ def make_streets(folder: Path, bar: Callable = tqdm) -> None:
     """Fill folder with images/, masks/ and classes.csv; it appears whole or not at all. A bar shows
     how far it is."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".unfinished-"))
+    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".unfinished-streets-"))
     unfinished = aside / folder.name
     try:
         for name in ("images", "masks"):

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import os
+import shutil
 from pathlib import Path
 
 import layouts
@@ -79,11 +80,25 @@ def test_a_disk_without_room_for_the_cache_ends_in_a_sentence_and_leaves_nothing
 
 def test_what_a_killed_process_left_is_swept_a_day_later_and_not_before(tmp_path):
     folder = draw_squares(tmp_path / "own", 4)
-    for name in (".unfinished-old", ".unfinished-new"):
+    old, new = ".unfinished-cache-abcdefgh", ".unfinished-cache-12345678"
+    foreign = {".unfinished-mine", ".unfinished-streets-abcdefgh", ".unfinished-cache-my_own_work"}
+    for name in (old, new, *foreign):
         (cache.CACHE / name).mkdir(parents=True)
-    os.utime(cache.CACHE / ".unfinished-old", (1e9, 1e9))
+        if name != new:
+            os.utime(cache.CACHE / name, (1e9, 1e9))
     prepare(str(folder), "", (16, 16))
-    assert {path.name for path in cache.CACHE.glob(".*")} == {".unfinished-new"}
+    assert {path.name for path in cache.CACHE.glob(".*")} == {new, *foreign}
+
+
+def test_a_copy_that_somebody_keeps_of_a_cache_stays(tmp_path):
+    folder = draw_squares(tmp_path / "own", 4)
+    prepare(str(folder), "", (16, 16))
+    (first,) = cache.CACHE.iterdir()
+    copy = first.with_name(f"{first.name.rpartition('-')[0]}-before")
+    shutil.copytree(first, copy)
+    draw_squares(folder, 4, seed=1)
+    prepare(str(folder), "", (16, 16))
+    assert copy.exists() and not first.exists() and len(list(cache.CACHE.iterdir())) == 2
 
 
 def test_unchanged_files_are_not_read_again(tmp_path, monkeypatch):

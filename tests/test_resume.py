@@ -243,10 +243,11 @@ def test_a_disk_that_knows_no_locks_is_no_hindrance(tmp_path, monkeypatch, capsy
 
     monkeypatch.setattr(fcntl, "flock", unknown)
     monkeypatch.setattr(files, "PATIENCE", 0)
+    (tmp_path / "last.pth").touch()
     for _ in range(2):
         with files.locked(tmp_path):
             assert re.search(f"can't be locked .*({reason})", capsys.readouterr().out)
-        assert not list(tmp_path.iterdir())
+        assert [path.name for path in tmp_path.iterdir()] == ["last.pth"]
 
 
 def test_two_runs_in_one_folder_are_refused(run_train, tmp_path):

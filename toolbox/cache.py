@@ -5,8 +5,8 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,7 +17,7 @@ import numpy as np
 
 from toolbox.bars import Counting
 from toolbox.errors import InputError
-from toolbox.files import file_facts, fingerprint, sweep, writing
+from toolbox.files import file_facts, fingerprint, make_aside, sweep_unfinished, writing
 from toolbox.masks import resize_image, resize_mask
 
 CACHE = Path(__file__).parent.parent / "Dataset" / "cache"  # may be deleted at any time
@@ -138,7 +138,8 @@ def is_whole(folder: Path, count: int, keeps_pictures: bool) -> bool:
 def put_in_place(unfinished: Path, folder: Path, stem: str, count: int, keeps: bool) -> None:
     """Give a filled folder its name, in place of what was there for other or damaged files."""
     for outdated in CACHE.glob(f"{glob.escape(stem)}-*"):
-        if outdated != folder:
+        is_ours = re.fullmatch("-[0-9a-f]{12}", outdated.name.removeprefix(stem))
+        if is_ours and outdated != folder:
             shutil.rmtree(outdated, ignore_errors=True)
     if folder.exists() and not is_whole(folder, count, keeps):
         folder.rename(unfinished.parent / "torn")
@@ -168,8 +169,8 @@ def fill(
         return folder, []
     with writing(CACHE):
         CACHE.mkdir(parents=True, exist_ok=True)
-        sweep(CACHE)
-        aside = Path(tempfile.mkdtemp(dir=CACHE, prefix=".unfinished-"))
+        sweep_unfinished(CACHE, "cache")
+        aside = make_aside(CACHE, "cache")
         unfinished = aside / folder.name  # its own folder, as mkdtemp's is closed to other users
         try:
             unfinished.mkdir()

@@ -5,10 +5,12 @@ import csv
 import hashlib
 import io
 import os
+import re
 import shutil
+import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -22,6 +24,8 @@ from toolbox.processes import is_first
 NEEDED = {"format", "model", "weights", "classes", "image_size"}  # of a checkpoint
 PATIENCE = 8  # seconds that a lock is waited for: a killed run's workers may hold it for some
 JUNK = {"thumbs.db", "desktop.ini"}  # what file managers leave, beside names that start with a dot
+LOCK = ".unet-run.lock"  # nobody else's name: locking empties the file, and a run takes it away
+DAY = 86400  # seconds after which nobody is at something half done any more
 
 
 # ---- writing ----
@@ -65,7 +69,8 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    write_atomic(path, lambda file: file.write(text.encode()))
+    """A file's name may hold bytes that are no text: they are written as \\udcff and the like."""
+    write_atomic(path, lambda file: file.write(text.encode(errors="backslashreplace")))
 
 
 def write_table(path: Path, rows: Sequence[Sequence]) -> None:
@@ -110,11 +115,47 @@ def not_ours(path: Path, found: str) -> InputError:
     )
 
 
-def sweep(folder: Path) -> None:
-    """Take away what a killed process left half done, a day later, when nobody is at it any
-    more."""
-    for path in folder.glob(".unfinished-*"):
-        if time.time() - path.stat().st_mtime > 86400:
+def check_writable(folder: Path) -> None:
+    """Make a folder, and see that files can be written there, before hours of work are for it."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+
+
+# ---- sweeping ----
+
+
+def written_aside(path: Path) -> str:
+    """The name of the file that write_atomic was filling here, or ""."""
+    found = re.fullmatch(r"\.(.+)\.[0-9]+\.tmp", path.name)
+    return found[1] if found else ""
+
+
+def is_old(path: Path) -> bool:
+    with suppress(OSError):
+        return time.time() - path.lstat().st_mtime > DAY
+    return False
+
+
+def sweep_torn(paths: Iterable[Path]) -> None:
+    """Take away files that a killed process was filling."""
+    for path in paths:
+        if path.is_file() and not path.is_symlink():
+            with suppress(OSError):
+                path.unlink()
+
+
+def make_aside(folder: Path, work: str) -> Path:
+    """A folder for what must appear whole or not at all; its name says what it is for."""
+    return Path(tempfile.mkdtemp(dir=folder, prefix=f".unfinished-{work}-"))
+
+
+def sweep_unfinished(folder: Path, work: str) -> None:
+    """Take away what a killed process left in make_aside's folders, a day later."""
+    for path in folder.glob(f".unfinished-{work}-*"):
+        own = re.fullmatch(rf"\.unfinished-{work}-[a-z0-9_]{{8}}", path.name)
+        if own and path.is_dir() and is_old(path):
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -176,21 +217,25 @@ def take_lock(lock: FileLock, folder: Path) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """Two runs in one folder would write over each other; the first process holds the lock for all.
 
-    It goes with the process, however that ends.
+    It goes with the process, however that ends. Its file stays until there is a last.pth: it says
+    that the folder is a run's.
     """
     if not is_first():
         yield
         return
-    path = folder / ".lock"
+    path = folder / LOCK
     with writing(folder):
         path.touch()
     lock = FileLock(path)
     take_lock(lock, folder)
     try:
-        for torn in folder.glob(".*.tmp"):  # what a kill left
-            torn.unlink()
         yield
     finally:
-        with suppress(OSError):  # Windows takes it away itself
-            path.unlink(missing_ok=True)
+        is_over = (folder / "last.pth").exists()
+        if is_over:
+            with suppress(OSError):  # Windows takes it away itself
+                path.unlink(missing_ok=True)
         lock.release()
+        if not is_over:
+            with suppress(OSError):  # the folder may be gone
+                path.touch()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from toolbox import pictures, plots, processes, runs
+from toolbox.drawings import drawing
 from toolbox.errors import InputError
 from toolbox.files import locked, read_checkpoint, save_tensors, write_table
 from toolbox.machine import Place
@@ -88,9 +89,10 @@ class Run(Progress):
         self.seen.add(self.step, preds)
         if processes.is_first():
             table = self.data.table
-            sheet = pictures.prediction_sheet(images, masks, preds, table.names, table.colors)
             path = self.folder / "predictions" / f"step_{self.step:06d}.png"
-            pictures.save_picture(path, sheet)
+            with drawing(path):
+                sheet = pictures.prediction_sheet(images, masks, preds, table.names, table.colors)
+                pictures.save_picture(path, sheet)
 
     def metrics(self) -> dict:
         """The scores on validation of an evaluation of this step."""
@@ -141,8 +143,9 @@ class Run(Progress):
         save_tensors(self.folder / "last.pth", {**self.checkpoint(), "resume": state})
         if self.history and self.history[-1]["step"] > self.drawn:
             best = self.history[self.best_row()]["step"]
-            plots.draw_curves(self.folder / "curves.png", self.history, self.rates, best)
-            self.drawn = self.history[-1]["step"]
+            with drawing(self.folder / "curves.png") as path:
+                plots.draw_curves(path, self.history, self.rates, best)
+                self.drawn = self.history[-1]["step"]
 
     def load(self) -> None:
         """Stand where last.pth does, to the bit, if it is the same run."""
@@ -176,7 +179,7 @@ class Run(Progress):
         """The run's folder, an earlier one or a new one, held against other runs."""
         run_dir = self.constants["run_dir"]
         self.folder = earlier or processes.from_first(
-            lambda: runs.make_run(self.data.name, run_dir)
+            lambda: runs.make_run(self.data.name, run_dir, self.data.folders())
         )
         with locked(self.folder):
             if earlier:
@@ -185,9 +188,10 @@ class Run(Progress):
                 runs.check_unused(self.folder)  # it may have come while the lock was waited for
             print(self.opening_line())
             if processes.is_first():
+                runs.sweep_run(self.folder)
                 runs.keep_earlier(self.folder)
-                rates = self.rates + self.planned_rates()
-                plots.draw_learning_rate(self.folder / "learning_rate.png", rates)
+                with drawing(self.folder / "learning_rate.png") as path:
+                    plots.draw_learning_rate(path, self.rates + self.planned_rates())
             yield
 
     def opening_line(self) -> str:

@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
+from toolbox.drawings import shown
 from toolbox.files import write_atomic
 from toolbox.masks import IGNORE, resize_image, resize_mask
 
@@ -48,6 +49,8 @@ def save_mask(path: Path, mask: np.ndarray, colors: Sequence[Color], **notes: st
 
 def read_note(path: Path, name: str) -> str | None:
     """A note in a picture, "" where it has none such; None where no picture can be opened there."""
+    if not path.is_file():  # a pipe would keep us waiting
+        return None
     with suppress(Exception), Image.open(path) as picture:
         return picture.info.get(name, "")
 
@@ -98,7 +101,7 @@ def headed(captions: Sequence[str], width: int) -> np.ndarray:
     draw = ImageDraw.Draw(strip)
     font = ImageFont.load_default(size=16 * times)
     for i, caption in enumerate(captions):
-        draw.text((i * width + 4, 1), caption, fill="black", font=font)
+        draw.text((i * width + 4, 1), shown(caption, 200), fill="black", font=font)
     return np.array(strip)
 
 
@@ -106,6 +109,7 @@ def legend(names: Sequence[str], colors: Sequence[Color], width: int) -> np.ndar
     """A strip uint8 (h, width, 3) with a patch of colour and a name for each class, in as many
     lines as it takes."""
     times = lettering(width)
+    names = [shown(name) for name in names]
     font = ImageFont.load_default(size=12 * times)
     corners, x, y = [], 6, 4
     for name in names:

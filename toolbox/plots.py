@@ -1,22 +1,30 @@
 """What matplotlib draws: curves, the learning rate, classes, the confusion matrix."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from toolbox.drawings import shown
 from toolbox.files import write_atomic
 
 
-def new_figure(width: float, height: float):
-    from matplotlib.figure import Figure  # slow to import; inference.py never needs it
+@contextmanager
+def new_figure(path: Path, width: float, height: float) -> Iterator:
+    """A figure of so many inches that is path's file in the end."""
+    import matplotlib  # slow to import; inference.py never needs it
+    from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def save_figure(path: Path, figure) -> None:
-    write_atomic(path, lambda file: figure.savefig(file, format="png", dpi=100))
+    # A class may be called $\frac$: that is its name and no formula. What matplotlib warns of, such
+    # as letters that its font lacks, is no news to the user.
+    as_it_is = {"text.parse_math": False, "text.usetex": False}
+    with matplotlib.rc_context(as_it_is), warnings.catch_warnings(action="ignore"):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure
+        write_atomic(path, lambda file: figure.savefig(file, format="png", dpi=100))
 
 
 def draw_curves(path: Path, history: Sequence[dict], rates: Sequence[float], best: int) -> None:
@@ -24,38 +32,41 @@ def draw_curves(path: Path, history: Sequence[dict], rates: Sequence[float], bes
     against the step; best is the step that is kept."""
     steps = [row["step"] for row in history]
     score = history[steps.index(best)]["val_mean_iou"]
-    figure = new_figure(12, 7)
-    *kinds, last = figure.subplots(2, 2, sharex=True).flat
-    for axes, kind in zip(kinds, ("loss", "pixel_accuracy", "mean_iou")):
-        for split, style, name in (("train", "C0o-", "training"), ("val", "C1s-", "validation")):
-            values = [row[f"{split}_{kind}"] for row in history]
-            axes.plot(steps, values, style, markersize=4, label=name)
-        axes.set(title=kind.replace("_", " ").replace("iou", "IoU"))
-    last.plot(range(1, len(rates) + 1), rates, color="black")
-    last.set(title="learning rate", ylim=(0, None))
-    kept = f"kept: step {best}, validation mean IoU {score:.3f}"
-    for axes in (*kinds, last):
-        axes.axvline(best, color="grey", linestyle=":", label=kept)
-        axes.set(xlabel="step")
-        axes.tick_params(labelbottom=True)
-        axes.grid(alpha=0.3)
-    figure.legend(*kinds[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
-    save_figure(path, figure)
+    with new_figure(path, 12, 7) as figure:
+        *kinds, last = figure.subplots(2, 2, sharex=True).flat
+        for axes, kind in zip(kinds, ("loss", "pixel_accuracy", "mean_iou")):
+            for split, style, name in (
+                ("train", "C0o-", "training"),
+                ("val", "C1s-", "validation"),
+            ):
+                values = [row[f"{split}_{kind}"] for row in history]
+                axes.plot(steps, values, style, markersize=4, label=name)
+            axes.set(title=kind.replace("_", " ").replace("iou", "IoU"))
+        last.plot(range(1, len(rates) + 1), rates, color="black")
+        last.set(title="learning rate", ylim=(0, None))
+        kept = f"kept: step {best}, validation mean IoU {score:.3f}"
+        for axes in (*kinds, last):
+            axes.axvline(best, color="grey", linestyle=":", label=kept)
+            axes.set(xlabel="step")
+            axes.tick_params(labelbottom=True)
+            axes.grid(alpha=0.3)
+        figure.legend(*kinds[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
 
 
 def draw_learning_rate(path: Path, rates: Sequence[float]) -> None:
     """The learning rate of every step, the first being step 1."""
-    figure = new_figure(6, 3.2)
-    axes = figure.subplots()
-    axes.plot(range(1, len(rates) + 1), rates)
-    axes.set(xlabel="step", title="learning rate", ylim=(0, None))
-    axes.grid(alpha=0.3)
-    save_figure(path, figure)
+    with new_figure(path, 6, 3.2) as figure:
+        axes = figure.subplots()
+        axes.plot(range(1, len(rates) + 1), rates)
+        axes.set(xlabel="step", title="learning rate", ylim=(0, None))
+        axes.grid(alpha=0.3)
 
 
 def draw_bars(axes, names: list[str], values: list[float], texts: list[str], **look) -> None:
-    """A bar for each name, its text at its end."""
-    axes.bar_label(axes.barh(names, values, **look), texts, padding=3)
+    """A bar for each name, its text at its end; names may be the same once they are cut."""
+    places = range(len(names))
+    axes.bar_label(axes.barh(places, values, **look), texts, padding=3)
+    axes.set_yticks(places, names)
     axes.margins(x=0.15)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -64,17 +75,17 @@ def draw_classes(path: Path, classes: Sequence[dict], split: str) -> None:
     """Each class's IoU beside its share of the pixels, the weakest on top."""
     present = [entry for entry in classes if entry["iou"] is not None]
     ranked = sorted(present, key=lambda entry: -entry["iou"])
-    names = [entry["name"] for entry in ranked]
+    names = [shown(entry["name"]) for entry in ranked]
     scores = [entry["iou"] for entry in ranked]
     shares = [entry["share"] * 100 for entry in ranked]
-    figure = new_figure(9, 1.2 + 0.28 * len(ranked))
-    left, right = figure.subplots(1, 2, sharey=True)
-    draw_bars(left, names, scores, [f"{score:.2f}" for score in scores], color="C0")
-    draw_bars(right, names, shares, [f"{share:.1f}" for share in shares], color="grey")
-    mean = sum(scores) / max(1, len(scores))
-    left.set(title=f"IoU on {split}, mean {mean:.3f}", xlim=(0, 1.1), xticks=np.linspace(0, 1, 6))
-    right.set(title=f"% of {split}'s pixels")
-    save_figure(path, figure)
+    with new_figure(path, 9, 1.2 + 0.28 * len(ranked)) as figure:
+        left, right = figure.subplots(1, 2, sharey=True)
+        draw_bars(left, names, scores, [f"{score:.2f}" for score in scores], color="C0")
+        draw_bars(right, names, shares, [f"{share:.1f}" for share in shares], color="grey")
+        mean = sum(scores) / max(1, len(scores))
+        title = f"IoU on {split}, mean {mean:.3f}"
+        left.set(title=title, xlim=(0, 1.1), xticks=np.linspace(0, 1, 6))
+        right.set(title=f"% of {split}'s pixels")
 
 
 def draw_confusion(path: Path, counts: torch.Tensor, names: Sequence[str], split: str) -> None:
@@ -83,23 +94,23 @@ def draw_confusion(path: Path, counts: torch.Tensor, names: Sequence[str], split
     shares = (
         (counts / counts.sum(1, keepdim=True) * 100).cpu().numpy()
     )  # NaN in a row without pixels
+    names = [shown(name) for name in names]
     side = 3 + 0.42 * len(names)
-    figure = new_figure(side + 1, side)
-    axes = figure.subplots()
-    axes.set_facecolor("lightgrey")
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-    title = f"{split}: % of each true class's pixels (empty: below 0.5)"
-    axes.set(xlabel="predicted", ylabel="true", title=title)
-    axes.set(xticks=range(len(names)), yticks=range(len(names)))
-    axes.set_xticklabels(names, rotation=90, fontsize=11)
-    axes.set_yticklabels(names, fontsize=11)
-    axes.set_xticks(np.arange(len(names)) + 0.5, minor=True)
-    axes.set_yticks(np.arange(len(names)) + 0.5, minor=True)
-    axes.grid(which="minor", color="lightgrey", linewidth=0.5)
-    axes.tick_params(which="minor", length=0)
-    for (i, j), share in np.ndenumerate(shares):
-        if share >= 0.5:
-            color = "white" if share > 60 else "black"
-            look = {"ha": "center", "va": "center", "fontsize": 10, "color": color}
-            axes.text(j, i, f"{share:.0f}", **look)
-    save_figure(path, figure)
+    with new_figure(path, side + 1, side) as figure:
+        axes = figure.subplots()
+        axes.set_facecolor("lightgrey")
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+        title = f"{split}: % of each true class's pixels (empty: below 0.5)"
+        axes.set(xlabel="predicted", ylabel="true", title=title)
+        axes.set(xticks=range(len(names)), yticks=range(len(names)))
+        axes.set_xticklabels(names, rotation=90, fontsize=11)
+        axes.set_yticklabels(names, fontsize=11)
+        axes.set_xticks(np.arange(len(names)) + 0.5, minor=True)
+        axes.set_yticks(np.arange(len(names)) + 0.5, minor=True)
+        axes.grid(which="minor", color="lightgrey", linewidth=0.5)
+        axes.tick_params(which="minor", length=0)
+        for (i, j), share in np.ndenumerate(shares):
+            if share >= 0.5:
+                color = "white" if share > 60 else "black"
+                look = {"ha": "center", "va": "center", "fontsize": 10, "color": color}
+                axes.text(j, i, f"{share:.0f}", **look)

@@ -1,6 +1,8 @@
 """A data set ready to train on: every file read once before any training, all that is wrong said
 at once."""
 
+import itertools
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from toolbox.cache import FACTS, PICTURES, ReadPair, fill, open_array, read_row
 from toolbox.errors import InputError, noted
 from toolbox.files import fingerprint
 from toolbox.masks import IGNORE, Table, resize_image, resize_mask
-from toolbox.pictures import sample_sheet, save_picture
+from toolbox.pictures import read_note, sample_sheet, save_picture
 from toolbox.sources.base import Pair, Source
 from toolbox.splits import split_pairs
 
@@ -54,6 +56,10 @@ class Data:
     def files(self, rows: Sequence[int]) -> list[str]:
         """The names of the images of these rows."""
         return [self.pairs[row].image.name for row in rows]
+
+    def folders(self) -> set[Path]:
+        """Where its pictures and masks lie."""
+        return {path.parent for pair in self.pairs for path in (pair.image, pair.mask)}
 
     def counts(self, split: str) -> np.ndarray:
         """Pixels of each class in a split, (K,)."""
@@ -184,9 +190,22 @@ def overview(data: Data) -> str:
     return "\n".join(lines + data.notes)
 
 
+def own_path(path: Path, maker: str) -> Path:
+    """Where a picture with the note that this maker made it may be written: path, or path-2 and so
+    on where somebody else's file has that name."""
+    for number in itertools.count(1):
+        free = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+        if not os.path.lexists(free) or read_note(free, "maker") == maker:
+            return free
+
+
 def save_samples(stream: Sequence, data: Data) -> Path:
     """The first twelve of a stream's samples, as the net will see them, in a picture."""
     samples = [stream[position] for position in range(12)]
-    path = Path("TrainingOutput") / f"samples-{data.name}.png"
-    save_picture(path, sample_sheet(samples, data.table.names, data.table.colors))
+    wanted = Path("TrainingOutput") / f"samples-{data.name}.png"
+    path = own_path(wanted, "dataset.py")
+    if path != wanted:
+        print(f"{wanted} is not from dataset.py, and stays as it is")
+    sheet = sample_sheet(samples, data.table.names, data.table.colors)
+    save_picture(path, sheet, maker="dataset.py")
     return path

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 
 from toolbox import pictures, plots
+from toolbox.drawings import drawing, shown
 from toolbox.files import write_text
 from toolbox.keeping import Run
 from toolbox.masks import Table
@@ -55,8 +56,9 @@ def closing_table(report: dict[str, dict]) -> str:
         rows.append((title, [split[key] for split in splits]))
     for classes in zip(*(split["classes"] for split in splits)):
         share = f"{classes[-1]['share'] or 0:.1%}"
-        rows.append((f"  IoU {classes[0]['name']}", [*(entry["iou"] for entry in classes), share]))
-    commonest = [split["baseline"]["class"] for split in splits]
+        title = f"  IoU {shown(classes[0]['name'])}"
+        rows.append((title, [*(entry["iou"] for entry in classes), share]))
+    commonest = [shown(split["baseline"]["class"]) for split in splits]
     rows.append(("always the commonest class:", commonest))
     for key in ("pixel_accuracy", "mean_iou"):
         rows.append((f"  {SUMS[key]}", [split["baseline"][key] for split in splits]))
@@ -73,7 +75,7 @@ def weakest(iou: torch.Tensor, names: Sequence[str]) -> str:
     """The two classes of lowest IoU, of those that are there."""
     present = (~iou.isnan()).nonzero().flatten().tolist()
     ranked = sorted(present, key=lambda i: iou[i].item())
-    return ", ".join(f"{names[i]} {iou[i]:.2f}" for i in ranked[:2])
+    return ", ".join(f"{shown(names[i])} {iou[i]:.2f}" for i in ranked[:2])
 
 
 # ---- everything that is left at the end ----
@@ -109,20 +111,36 @@ def draw_worst(
     pictures.save_picture(path, sheet)
 
 
-def close(run: Run, results: dict[str, Result]) -> None:
-    """report.json, the closing table, and the pictures of the last split, which judges."""
-    folder, data, last = run.folder, run.data, list(results)[-1]
-    table = data.table
-    report = {name: report_of(found.scores, table.names) for name, found in results.items()}
-    files = data.files(data.splits[last])
-    draw_worst(folder / "worst.png", results[last], files, partial(run.predict, last), table)
+def draw_learning(path: Path, run: Run) -> None:
+    """What was predicted of a few pictures along the way."""
     if run.seen:
         images, masks, _ = run.predict("val", run.watched())
+        table = run.data.table
         sheet = pictures.learning_sheet(images, masks, run.seen, table.names, table.colors)
-        pictures.save_picture(folder / "learning.png", sheet)
-    plots.draw_classes(folder / "classes.png", report[last]["classes"], last)
-    plots.draw_learning_rate(folder / "learning_rate.png", run.rates)
-    plots.draw_confusion(folder / "confusion.png", results[last].counts, table.names, last)
+        pictures.save_picture(path, sheet)
+
+
+def draw_all(run: Run, split: str, result: Result, classes: Sequence[dict]) -> None:
+    """The pictures of the split that judges; one that can't be drawn takes none of the others
+    along."""
+    table, files = run.data.table, run.data.files(run.data.splits[split])
+    show = partial(run.predict, split)
+    drawn = {
+        "worst.png": lambda path: draw_worst(path, result, files, show, table),
+        "learning.png": lambda path: draw_learning(path, run),
+        "classes.png": lambda path: plots.draw_classes(path, classes, split),
+        "learning_rate.png": lambda path: plots.draw_learning_rate(path, run.rates),
+        "confusion.png": lambda path: plots.draw_confusion(path, result.counts, table.names, split),
+    }
+    for name, draw in drawn.items():
+        with drawing(run.folder / name, "the scores are in report.json") as path:
+            draw(path)
+
+
+def close(run: Run, results: dict[str, Result]) -> None:
+    """report.json, the closing table, and then the pictures of the last split, which judges."""
+    last, names = list(results)[-1], run.data.table.names
+    report = {name: report_of(found.scores, names) for name, found in results.items()}
     facts = {
         "seconds": round(run.clock.seconds, 2),
         "images_per_second": round(run.speed(), 2),
@@ -131,9 +149,10 @@ def close(run: Run, results: dict[str, Result]) -> None:
         "precision": run.place.precision,
         "judged_on": last,
     }
-    write_text(folder / "report.json", json.dumps({**report, **facts}, indent=1))
+    write_text(run.folder / "report.json", json.dumps({**report, **facts}, indent=1))
     print(closing_table(report))
     waited = run.clock.waited()
     cure = "; raise num_workers" if waited > 0.1 else ""
     speed = f"{run.speed():.1f} images/s in training"
     print(f"{speed}, of which {waited:.1%} was waiting for pictures{cure}")
+    draw_all(run, last, results[last], report[last]["classes"])

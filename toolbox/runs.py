@@ -1,18 +1,34 @@
 """A run's folder: found, made, gone on with or refused; its best weights kept and published."""
 
 import filecmp
+import itertools
+import os
+import re
+from collections.abc import Collection
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
 from toolbox.errors import InputError
-from toolbox.files import read_checkpoint, write_atomic, writing
+from toolbox.files import (
+    JUNK,
+    LOCK,
+    check_writable,
+    is_old,
+    read_checkpoint,
+    sweep_torn,
+    write_atomic,
+    writing,
+    written_aside,
+)
 from toolbox.processes import is_restarted, launch, processes
 from toolbox.settings import FREE_TO_CHANGE, as_data
 
 OUTPUT = Path("TrainingOutput")
 PUBLISHED = Path("unet_model.pth")  # the best weights of the newest run
-RUN_FILES = ("last.pth", "best.pth", "history.csv", "report.json")
+DRAWN = {"curves.png", "learning_rate.png", "learning.png", "worst.png", "classes.png"}
+RUN_FILES = {"last.pth", "best.pth", "history.csv", "report.json", "confusion.png", *DRAWN}
+FIRST_FILES = {"last.pth", "learning_rate.png"}  # what a run without a last.pth may be at
 # The first runs had no such constants.
 FIRST_CONSTANTS = {"optimizer": "adamw", "patch": 1, "augment_strength": 1.0, "training_scale": 1.0}
 
@@ -26,7 +42,7 @@ def newest_first(run_dir: str) -> list[Path]:
         found = [Path(run_dir, "last.pth")]
     else:
         found = list(OUTPUT.glob("*/last.pth"))
-    found = [path for path in found if path.exists()]
+    found = [path for path in found if os.path.exists(path)]  # False where a name is too long
     return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
@@ -46,7 +62,7 @@ def find_run(run_dir: str, resume: str) -> Path | None:
         run = Path(resume).parent
     else:
         run = Path(resume)
-    if not (run / "last.pth").exists():
+    if not os.path.exists(run / "last.pth"):
         raise InputError(
             f"resume is {resume!r}, but {run} holds no run that could go on (no last.pth); "
             'start one with resume=""'
@@ -54,34 +70,78 @@ def find_run(run_dir: str, resume: str) -> Path | None:
     return run
 
 
-def make_run(name: str, run_dir: str) -> Path:
-    """A new run's folder: run_dir, or one named after the data set and the time."""
+def make_run(name: str, run_dir: str, pictures: Collection[Path] = ()) -> Path:
+    """A new run's folder: run_dir, or one named after the data set and the time; never among the
+    folders of the data set's pictures."""
     with writing(Path(run_dir or OUTPUT)):
-        return make_folder(name, run_dir)
+        if not run_dir:
+            return make_folder(name)
+        run = Path(run_dir)
+        check_unused(run)
+        for folder in pictures:
+            if Path(os.path.realpath(run)).is_relative_to(os.path.realpath(folder)):
+                raise InputError(
+                    f"run_dir {run} lies in {folder}, among the pictures of {name}; name a folder "
+                    "elsewhere"
+                )
+        run.mkdir(parents=True, exist_ok=True)
+        return run
 
 
-def make_folder(name: str, run_dir: str) -> Path:
-    if not run_dir:
-        stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-        endings = ["", *(f"-{number}" for number in range(2, 100))]
-        for ending in endings:  # another run may have begun in the same second
-            with suppress(FileExistsError):
-                run = OUTPUT / (stem + ending)
-                run.mkdir(parents=True)
-                return run
-    run = Path(run_dir)
-    check_unused(run)
-    run.mkdir(parents=True, exist_ok=True)
-    return run
+def make_folder(name: str) -> Path:
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    for number in itertools.count(1):  # another run may have begun in the same second
+        run = OUTPUT / (stem if number == 1 else f"{stem}-{number}")
+        with suppress(FileExistsError):
+            run.mkdir()
+            return run
 
 
 def check_unused(run: Path) -> None:
-    """A folder that holds a run is never written over by another."""
-    if any((run / name).exists() for name in RUN_FILES):
+    """A new run writes only into a folder that is not there yet, that is empty, or that a run began
+    with which was ended before its first last.pth."""
+    if not os.path.lexists(run):
+        return
+    if not run.is_dir():
+        raise InputError(f"run_dir {run} is no folder; name an empty one or a new one")
+    if (run / "last.pth").exists():
         raise InputError(
             f"run_dir {run} holds a run already; go on with it by resume={run}, name another, or "
             "move it away"
         )
+    foreign = foreign_files(run)
+    if foreign:
+        more = f", … {len(foreign)} in all" if len(foreign) > 3 else ""
+        raise InputError(
+            f"run_dir {run} holds files that are of no run that could go on "
+            f"({', '.join(foreign[:3])}{more}); name an empty folder or a new one"
+        )
+
+
+def foreign_files(run: Path) -> list[str]:
+    """The names of what no run has put there that could still begin; the lock says that one did."""
+    found = {path.name: written_aside(path) or path.name for path in run.iterdir()}
+    own = {LOCK, *FIRST_FILES} if LOCK in found else set()
+    return sorted(
+        name
+        for name, meant in found.items()
+        if meant not in own and name.lower() not in {*JUNK, ".ds_store"}
+    )
+
+
+def sweep_run(run: Path) -> None:
+    """Take away what a kill left half written: here, where the lock is held, and of unet_model.pth,
+    which other runs may be at, what is old."""
+    torn = [path for path in run.iterdir() if written_aside(path) in RUN_FILES]
+    for path in run.glob("predictions/.*"):
+        if re.fullmatch(r"step_[0-9]{6,}\.png", written_aside(path)):
+            torn.append(path)
+    for path in PUBLISHED.parent.glob(f".{PUBLISHED.stem}*"):
+        meant = re.fullmatch(r"unet_model(-[0-9]{8}-[0-9]{6}(-[0-9]+)?)?\.pth", written_aside(path))
+        if meant and is_old(path):
+            torn.append(path)
+    sweep_torn(torn)
 
 
 # ---- going on ----
@@ -131,19 +191,42 @@ def publish(run: Path) -> None:
     copy_file(run / "best.pth", PUBLISHED)
 
 
+def check_published() -> None:
+    """unet_model.pth can be written: hours later, with the best weights, it would be late to say
+    that it can't."""
+    if os.path.lexists(PUBLISHED) and not PUBLISHED.is_file():
+        raise InputError(
+            f"{PUBLISHED} is no file, and the best weights are to have that name; move it away"
+        )
+    check_writable(PUBLISHED.parent)
+
+
+def is_published(path: Path) -> bool:
+    """Whether a file is the same as unet_model.pth."""
+    with suppress(OSError):  # it may be somebody else's, and closed to us
+        return path.is_file() and filecmp.cmp(path, PUBLISHED, shallow=False)
+    return False
+
+
 def keep_earlier(run: Path) -> None:
     """A unet_model.pth that no run holds as its best.pth is kept beside the one that replaces
     it."""
-    if not PUBLISHED.is_file():
+    check_published()
+    if not PUBLISHED.exists():
         return
     known = [run / "best.pth", *OUTPUT.glob("*/best.pth")]
     with suppress(InputError, KeyError, TypeError):  # it may be anybody's file
         run_dir = read_checkpoint(PUBLISHED)["constants"]["run_dir"]
         known.append(Path(run_dir or "nowhere", "best.pth"))
-    for path in known:
-        if path.exists() and filecmp.cmp(path, PUBLISHED, shallow=False):
-            return
+    if any(is_published(path) for path in known):
+        return
     written = datetime.fromtimestamp(PUBLISHED.stat().st_mtime)
-    kept = PUBLISHED.with_name(f"unet_model-{written:%Y%m%d-%H%M%S}.pth")
+    stem = f"unet_model-{written:%Y%m%d-%H%M%S}"
+    for number in itertools.count(1):
+        kept = PUBLISHED.with_name(f"{stem}.pth" if number == 1 else f"{stem}-{number}.pth")
+        if is_published(kept):  # by an earlier run
+            return
+        if not os.path.lexists(kept):
+            break
     copy_file(PUBLISHED, kept)
     print(f"{PUBLISHED} is of no run in TrainingOutput; it is kept as {kept}")

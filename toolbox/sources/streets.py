@@ -4,7 +4,7 @@ from types import ModuleType
 
 from toolbox.bars import Counting
 from toolbox.errors import InputError
-from toolbox.files import sweep, writing
+from toolbox.files import sweep_unfinished, writing
 from toolbox.masks import IGNORE, Table
 from toolbox.sources.base import Pair
 from toolbox.sources.folder import Folder
@@ -25,7 +25,7 @@ class Streets(Folder):
 
     def find_pairs(self) -> list[Pair]:
         if not self.root.exists():
-            sweep(self.root.parent)
+            sweep_unfinished(self.root.parent, "streets")
             with writing(self.root):
                 self.maker().make_streets(self.root, Counting)
         return super().find_pairs()
