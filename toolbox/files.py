@@ -2,6 +2,7 @@
 whether files changed."""
 
 import csv
+import errno
 import hashlib
 import io
 import os
@@ -189,11 +190,17 @@ def file_facts(paths: Sequence[Path]) -> list[tuple[str, int, int]]:
 # ---- one at a time ----
 
 
-def take_lock(lock: FileLock, folder: Path) -> None:
-    """Hold the lock; where the disk knows none, say so and go on without.
+def lock_of(path: Path) -> FileLock:
+    """A lock that goes with its process. A soft one, a mere file, would outlive a kill: versions of
+    filelock that fall back to it have to be told not to."""
+    try:
+        return FileLock(path, fallback_to_soft=False)
+    except TypeError:  # a version without that option
+        return FileLock(path)
 
-    A soft lock, a mere file, would outlive a kill; newer versions of filelock fall back to it.
-    """
+
+def take_lock(lock: FileLock, folder: Path) -> None:
+    """Hold the lock; where the disk knows none, say so and go on without."""
     reason = ""
     try:
         with warnings.catch_warnings(action="ignore"):
@@ -206,6 +213,8 @@ def take_lock(lock: FileLock, folder: Path) -> None:
             ) from error
     except (OSError, NotImplementedError) as error:
         reason = getattr(error, "strerror", None) or str(error)
+        if getattr(error, "errno", 0) == errno.ENOSYS:
+            reason = "this disk knows no locks"
     if isinstance(lock, SoftFileLock):
         lock.release()
         reason = "this disk knows no locks"
@@ -226,7 +235,7 @@ def locked(folder: Path) -> Iterator[None]:
     path = folder / LOCK
     with writing(folder):
         path.touch()
-    lock = FileLock(path)
+    lock = lock_of(path)
     take_lock(lock, folder)
     try:
         yield
