@@ -95,7 +95,8 @@ def draw_confusion(path: Path, counts: torch.Tensor, names: Sequence[str], split
         (counts / counts.sum(1, keepdim=True) * 100).cpu().numpy()
     )  # NaN in a row without pixels
     names = [shown(name) for name in names]
-    side = 3 + 0.42 * len(names)
+    longest = max(map(len, names))
+    side = 3 + 0.42 * len(names) + 0.1 * max(0, longest - 12)
     with new_figure(path, side + 1, side) as figure:
         axes = figure.subplots()
         axes.set_facecolor("lightgrey")
