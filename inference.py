@@ -9,7 +9,7 @@ With uncertainty_passes=N the net predicts N times with dropout alive (Gal and G
 and the mean counts. NAME_uncertainty.png and uncertainty.csv say how unsure it is, and how much of
 that the passes disagree about (epistemic: not learnt yet, more pictures would help).
 
-    python inference.py [name=value …]
+    python inference.py [FOLDER or PICTURE …] [name=value …]
     torchrun --standalone --nproc_per_node=N inference.py …     N processes share the pictures
 """
 
@@ -40,6 +40,7 @@ tta = False  # True: the mean of six looks, mirrored and at three scales; six ti
 uncertainty_passes = 0  # predictions with dropout alive, 20 for instance; 0 = one without
 overlay = True  # also the picture under its classes' colours
 overwrite = False  # True: also what this checkpoint has coloured before
+recursive = False  # True: also the pictures in folders below input_dir, keeping their tree
 device = "auto"  # auto, cpu, cuda, cuda:1, mps
 precision = "auto"  # auto, fp32, bf16, fp16
 
@@ -100,8 +101,7 @@ def decide(passes: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
     if not uncertainty_passes:
         return ids, confidence, None
     total = entropy(mean)
-    each = [entropy(one) for one in probs]
-    aleatoric = sum(each) / len(each)  # what a pass is unsure of itself
+    aleatoric = sum(map(entropy, probs)) / len(probs)  # what a pass is unsure of itself
     epistemic = (total - aleatoric).clamp(min=0)
     return ids, confidence, torch.cat([total, epistemic])
 

@@ -15,6 +15,7 @@ import dataset
 import train
 from Dataset import make_streets
 from toolbox import runs
+from toolbox.constants import read_constants
 from toolbox.errors import InputError
 from toolbox.files import LOCK
 from toolbox.sources.streets import Streets
@@ -99,7 +100,7 @@ def test_a_training_output_that_is_no_folder_is_said_before_training(
     monkeypatch.setattr(train.Training, "take_step", None)
     output = tmp_path / "TrainingOutput"
     output.write_text("mine") if kind == "file" else output.symlink_to("nothing")
-    with pytest.raises(InputError, match="TrainingOutput can't be written .File exists"):
+    with pytest.raises(InputError, match="TrainingOutput is no folder"):
         run_train(dataset="own")
     assert not (tmp_path / "last.pth").exists()
 
@@ -205,7 +206,7 @@ def test_samples_are_never_drawn_over_somebodys_picture(tmp_path, monkeypatch, c
     before = snapshot(tmp_path / "TrainingOutput")
     given = dict(dataset="own", data_dir="", image_size=(16, 16), cache=False)
     for _ in range(2):
-        dataset.main({**dataset.read_constants(), **given})
+        dataset.main({**read_constants(), **given})
         said = capsys.readouterr().out
         assert "samples-own.png is not from dataset.py, and stays as it is" in said
         assert "samples are in TrainingOutput/samples-own-3.png" in said

@@ -17,8 +17,9 @@ import numpy as np
 
 from toolbox.bars import Counting
 from toolbox.errors import InputError
-from toolbox.files import file_facts, fingerprint, make_aside, sweep_unfinished, writing
+from toolbox.files import file_facts, fingerprint, writing
 from toolbox.masks import resize_image, resize_mask
+from toolbox.sweeping import make_aside, sweep_unfinished
 
 CACHE = Path(__file__).parent.parent / "Dataset" / "cache"  # may be deleted at any time
 FACTS = ("sizes", "pixels", "digests")  # arrays of what is known of each pair at its own size

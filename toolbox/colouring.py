@@ -1,6 +1,7 @@
 """Many pictures: threads read what comes next and write what is done while the net works."""
 
 import errno
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,12 +17,25 @@ from tqdm import tqdm
 from toolbox import processes
 from toolbox.bars import Counting
 from toolbox.errors import InputError, is_out_of_memory
+from toolbox.inputs import Inputs, few
 from toolbox.machine import Place
 from toolbox.masks import read_image, resize_image
 from toolbox.outputs import Job, Note, Outputs, name_outputs
 from toolbox.tiles import Prediction
 
 AT_ONCE = 64_000_000  # pixels in memory, read, coloured or written; a bigger picture is alone there
+
+
+IN_NET = 2**23  # pixels that go through the net together, however large batch_size is
+MOVING = {"GIF", "PNG", "WEBP", "TIFF", "AVIF"}  # not MPO: a JPEG with a preview behind the picture
+
+
+def count_frames(path: Path) -> int:
+    """How many pictures a file holds, where they follow one another."""
+    with suppress(Exception), Image.open(path) as picture:  # the first could be read
+        if picture.format in MOVING:
+            return getattr(picture, "n_frames", 1)
+    return 1
 
 
 class Picture(NamedTuple):
@@ -50,15 +64,17 @@ class Colouring:
         self.constants, self.place = constants, place
         self.predict, self.net_size = predict, net_size
         self.outputs = Outputs(constants, saved, place)
+        self.frames: dict[Path, int] = {}  # of each file that was read
 
     # ---- one picture ----
 
-    def describe(self, path: Path, name: str) -> Job:
+    def describe(self, path: Path, label: str) -> Job:
         # Why one can't be opened is said when it is read.
         with suppress(Exception), Image.open(path) as picture:
             size = tuple(self.net_size((picture.height, picture.width)))
-            return Job(path, name, self.outputs.key(path), picture.width * picture.height, size)
-        return Job(path, name, "", 0, ())
+            key = self.outputs.key(path, label)
+            return Job(path, "", key, picture.width * picture.height, size)
+        return Job(path, "", "", 0, ())
 
     def complain(self, job: Job, problem: Exception) -> None:
         """Name a picture that can't be coloured; the others go on."""
@@ -74,6 +90,7 @@ class Colouring:
     def read(self, job: Job) -> Picture | None:
         try:
             image = read_image(job.path)
+            self.frames[job.path] = count_frames(job.path)
             return Picture(job, image, resize_image(image, self.net_size(image.shape)))
         except (InputError, MemoryError, cv2.error) as problem:
             self.complain(job, problem)
@@ -117,13 +134,15 @@ class Colouring:
         most = self.constants["batch_size"]
         if self.outputs.uncertainty:  # the dropout of one would depend on its neighbours
             most = 1
+        held = in_net = 0  # pixels of the last group
         for job in jobs:
-            last = groups[-1] if groups else []
-            is_like = bool(last) and job.size == last[0].size and len(last) < most
-            if is_like and sum(one.pixels for one in [*last, job]) <= AT_ONCE:
-                last.append(job)
+            held, in_net = held + job.pixels, in_net + math.prod(job.size)
+            is_like = bool(groups) and job.size == groups[-1][0].size and len(groups[-1]) < most
+            if is_like and held <= AT_ONCE and in_net <= IN_NET:
+                groups[-1].append(job)
             else:
                 groups.append([job])
+                held, in_net = job.pixels, math.prod(job.size)
         return groups
 
     def color_all(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Note] | None]:
@@ -149,16 +168,35 @@ class Colouring:
                     reading, writing = begin(following), []
             yield from (future.result() for future in writing)
 
+    def describe_all(self, found: Inputs) -> list[Job]:
+        """This process's part of what may be a picture, without what never was one."""
+        labels = found.labels()
+        jobs = [self.describe(*item) for item in processes.own(list(labels.items()))]
+        unopened = processes.joined([job.path for job in jobs if not job.key])
+        others = found.others(unopened)
+        for path in others:
+            del found.places[path]
+        found.say(others)
+        names = name_outputs(found.places)
+        return [job._replace(name=names[job.path]) for job in jobs if job.path in names]
+
+    def say_frames(self) -> None:
+        """Which files hold more than was coloured."""
+        counted = processes.joined(list(self.frames.items()))
+        longer = [f"{path.name} ({count} frames)" for path, count in sorted(counted) if count > 1]
+        if longer:
+            print(f"only the first frame was coloured of {few(longer)}")
+
     def run(self) -> int:
         """Colour what is missing, shared out among the processes; returns the exit status."""
-        files = processes.from_first(self.outputs.find_pictures)
-        number, count = processes.rank(), processes.processes()
-        own = [self.describe(*item) for item in list(name_outputs(files).items())[number::count]]
-        self.outputs.check(own)
+        found = processes.from_first(self.outputs.find_pictures)
+        own = self.describe_all(found)
+        self.outputs.check(own, found.places)
         notes = {job.path: note for job in own if (note := self.outputs.find_note(job))}
         earlier = sum(processes.from_all(len(notes)))
-        missing = processes.from_all([job for job in own if job.path not in notes])
-        missing = sorted(job for part in missing for job in part)[number::count]
+        missing = processes.own(
+            sorted(processes.joined([job for job in own if job.path not in notes]))
+        )
         look = {"desc": "colouring", "unit": "picture", "disable": processes.rank() > 0}
         with Counting(total=len(missing), **look) as bar:
             for done in self.color_all(missing):
@@ -166,14 +204,17 @@ class Colouring:
                 if done:
                     notes[done[0].path] = done[1]
         notes = {path: note for part in processes.from_all(notes) for path, note in part.items()}
+        self.say_frames()
         if processes.is_first():
-            self.outputs.write_tables([(path.name, notes[path]) for path in files if path in notes])
-        processes.from_all(
-            None
-        )  # torchrun ends the others as soon as one says that something failed
-        failed = len(files) - len(notes)
+            labels = found.labels()
+            rows = [(labels[path], notes[path]) for path in found.places if path in notes]
+            self.outputs.write_tables(rows)
+        # torchrun ends the others as soon as one says that something failed
+        processes.from_all(None)
+        count = len(found.places) + len(found.unfit)
+        failed = count - len(notes)
         before = f", {earlier} of them before (overwrite=true does them again)" if earlier else ""
         missed = f", {failed} could not be" if failed else ""
         where = self.outputs.output_dir
-        print(f"{len(notes)} of {len(files)} pictures coloured{before}{missed}; see {where}")
+        print(f"{len(notes)} of {count} pictures coloured{before}{missed}; see {where}")
         return 1 if failed and processes.is_first() else 0

@@ -6,12 +6,10 @@ import errno
 import hashlib
 import io
 import os
-import re
-import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -26,7 +24,6 @@ NEEDED = {"format", "model", "weights", "classes", "image_size"}  # of a checkpo
 PATIENCE = 8  # seconds that a lock is waited for: a killed run's workers may hold it for some
 JUNK = {"thumbs.db", "desktop.ini"}  # what file managers leave, beside names that start with a dot
 LOCK = ".unet-run.lock"  # nobody else's name: locking empties the file, and a run takes it away
-DAY = 86400  # seconds after which nobody is at something half done any more
 
 
 # ---- writing ----
@@ -118,46 +115,12 @@ def not_ours(path: Path, found: str) -> InputError:
 
 def check_writable(folder: Path) -> None:
     """Make a folder, and see that files can be written there, before hours of work are for it."""
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        raise InputError(f"{folder} is no folder; move it away, or name another")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-
-
-# ---- sweeping ----
-
-
-def written_aside(path: Path) -> str:
-    """The name of the file that write_atomic was filling here, or ""."""
-    found = re.fullmatch(r"\.(.+)\.[0-9]+\.tmp", path.name)
-    return found[1] if found else ""
-
-
-def is_old(path: Path) -> bool:
-    with suppress(OSError):
-        return time.time() - path.lstat().st_mtime > DAY
-    return False
-
-
-def sweep_torn(paths: Iterable[Path]) -> None:
-    """Take away files that a killed process was filling."""
-    for path in paths:
-        if path.is_file() and not path.is_symlink():
-            with suppress(OSError):
-                path.unlink()
-
-
-def make_aside(folder: Path, work: str) -> Path:
-    """A folder for what must appear whole or not at all; its name says what it is for."""
-    return Path(tempfile.mkdtemp(dir=folder, prefix=f".unfinished-{work}-"))
-
-
-def sweep_unfinished(folder: Path, work: str) -> None:
-    """Take away what a killed process left in make_aside's folders, a day later."""
-    for path in folder.glob(f".unfinished-{work}-*"):
-        own = re.fullmatch(rf"\.unfinished-{work}-[a-z0-9_]{{8}}", path.name)
-        if own and path.is_dir() and is_old(path):
-            shutil.rmtree(path, ignore_errors=True)
 
 
 # ---- knowing ----

@@ -198,6 +198,7 @@ INFERENCE = {
     "uncertainty_passes": whole(0, 10_000),
     "overlay": FLAG,
     "overwrite": FLAG,
+    "recursive": FLAG,
     "device": TEXT,
     "precision": TEXT,
 }

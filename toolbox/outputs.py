@@ -1,10 +1,14 @@
 """What inference.py leaves: names that never meet, what was coloured before, and the tables."""
 
+import csv
 import hashlib
+import io
 import json
 import math
+import os
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -13,9 +17,13 @@ import numpy as np
 
 from toolbox import pictures
 from toolbox.errors import InputError
-from toolbox.files import fingerprint, list_files, write_table
+from toolbox.files import check_writable, fingerprint, write_table
+from toolbox.inputs import Inputs, find_inputs
 from toolbox.machine import Place
+from toolbox.settings import pick
 from toolbox.tiles import Prediction
+
+HEAD = 2**20  # letters of a table that its columns' names must be in
 
 Note = tuple[float, np.ndarray]  # what the tables need: a prediction's confidence and sums
 
@@ -30,14 +38,22 @@ class Job(NamedTuple):
     size: tuple[int, ...]  # in the net
 
 
-def name_outputs(files: Sequence[Path]) -> dict[Path, str]:
-    """A name for each picture's files, its stem where that is free: cat.jpg and cat.png never
-    share."""
-    stems = Counter(path.stem.lower() for path in files)
+def folded(name: Path | str) -> str:
+    """The same for names that some disks take for one: Cat and cat, é in one sign and in two."""
+    text = name.as_posix() if isinstance(name, Path) else name
+    return unicodedata.normalize("NFC", text).casefold()
+
+
+def name_outputs(places: dict[Path, Path]) -> dict[Path, str]:
+    """A name for each picture's files below output_dir, its place without ending where that is
+    free: cat.jpg and cat.png never share, nor do two pictures of one place, nor a folder and a
+    file."""
+    stems = Counter(folded(place.with_name(place.stem)) for place in places.values())
     names: dict[Path, str] = {}
-    taken: set[str] = set()
-    for path in files:
-        name = path.stem if stems[path.stem.lower()] == 1 else path.name
+    taken = {folded(folder) for place in places.values() for folder in place.parents}
+    for path, place in places.items():
+        short = place.with_name(place.stem)
+        name = (short if stems[folded(short)] == 1 else place).as_posix()
         own = outputs_of(name)
         while taken & own:
             name += "_"
@@ -48,7 +64,15 @@ def name_outputs(files: Sequence[Path]) -> dict[Path, str]:
 
 
 def outputs_of(name: str) -> set[str]:
-    return {f"{name}{ending}".lower() for ending in ("", "_overlay", "_uncertainty")}
+    return {folded(f"{name}{ending}.png") for ending in ("", "_overlay", "_uncertainty")}
+
+
+def is_own_table(path: Path, first: str, last: str) -> bool:
+    """Whether a table's columns are those that write_tables gives it."""
+    with suppress(OSError, csv.Error), open(path, encoding="utf-8", errors="replace") as file:
+        columns = next(csv.reader(io.StringIO(file.read(HEAD))), [])
+        return columns[:1] == [first] and columns[-1:] == [last]
+    return False
 
 
 def origin_of(saved: dict, settings: Sequence) -> str:
@@ -87,27 +111,14 @@ class Outputs:
         chosen = [constants[name] for name in ("tile", "tta", "uncertainty_passes", "overlay")]
         self.origin = origin_of(saved, [*chosen, place.precision])
 
-    def find_pictures(self) -> list[Path]:
-        """What is to be coloured."""
-        input_dir = self.constants["input_dir"]
-        if not Path(input_dir).is_dir():
-            raise InputError(
-                f"input_dir {input_dir} is not there; make it and put pictures into it"
-            )
-        if Path(self.output_dir).resolve() == Path(input_dir).resolve():
-            raise InputError(
-                f"output_dir is {self.output_dir}, as input_dir is; name another, so that no "
-                "picture is written over"
-            )
-        files = list_files(Path(input_dir))
-        if not files:
-            raise InputError(f"no pictures in {input_dir}; put some there")
-        return files
+    def find_pictures(self) -> Inputs:
+        """What may be coloured."""
+        return find_inputs(*pick(self.constants, "input_dir output_dir recursive"))
 
-    def key(self, path: Path) -> str:
+    def key(self, path: Path, label: str) -> str:
         """Names the picture, the checkpoint and the settings, and stands in all of its files."""
         facts = path.stat()
-        return fingerprint(self.origin, path.name, facts.st_size, facts.st_mtime_ns)
+        return fingerprint(self.origin, label, facts.st_size, facts.st_mtime_ns)
 
     def files(self, job: Job) -> list[Path]:
         """The pictures that a job leaves: the mask, and what else is asked for."""
@@ -125,8 +136,10 @@ class Outputs:
             return None
         if any(pictures.read_note(path, "key") != job.key for path in files):
             return None
-        confidence, sums = json.loads(pictures.read_note(files[0], "note"))
-        return confidence, np.array(sums)
+        with suppress(TypeError, ValueError):  # another program has written it anew
+            confidence, sums = json.loads(pictures.read_note(files[0], "note"))
+            return confidence, np.array(sums)
+        return None
 
     def write(self, job: Job, image: np.ndarray, found: Prediction) -> Note:
         """All files of a picture, each with the job's key in it, the mask last."""
@@ -141,25 +154,36 @@ class Outputs:
         pictures.save_mask(mask, found.ids, self.colors, key=job.key, note=note)
         return found.confidence, found.sums
 
-    def check(self, jobs: Sequence[Job]) -> None:
-        """Refuse to write over what inference.py has not written, such as masks made by hand."""
-        foreign: list[Path] = []
-        for job in jobs:
-            there = [path for path in self.files(job) if path.exists()]
-            keys = [pictures.read_note(path, "key") for path in there]
-            if "" in keys or not any(keys):  # a torn one beside one of ours is ours
-                foreign += [path for path, key in zip(there, keys) if not key]
-        tables = {"predictions.csv": ("file,", ",mean_confidence")}
+    def foreign_of(self, job: Job, kept: set[str]) -> list[Path]:
+        """What lies where a job's files go, and is not from inference.py or is to be coloured
+        itself."""
+        there = [path for path in self.files(job) if os.path.lexists(path)]
+        foreign = [path for path in there if not path.is_file()]
+        foreign += [path for path in there if os.path.realpath(path) in kept]
+        keys = [pictures.read_note(path, "key") for path in there]
+        if "" in keys or not any(keys):  # a torn one beside one of ours is ours
+            foreign += [path for path, key in zip(there, keys) if not key]
+        for folder in Path(self.output_dir, job.name).parents:
+            if os.path.lexists(folder) and not folder.is_dir():
+                foreign.append(folder)
+        return foreign
+
+    def check(self, jobs: Sequence[Job], inputs: Collection[Path]) -> None:
+        """Refuse to write over what inference.py has not written, such as masks made by hand, and
+        over any of the pictures themselves."""
+        check_writable(Path(self.output_dir))
+        kept = {os.path.realpath(path) for path in inputs}
+        foreign = [path for job in jobs for path in self.foreign_of(job, kept)]
+        tables = {"predictions.csv": ("file", "mean_confidence")}
         if self.uncertainty:
-            tables["uncertainty.csv"] = ("class,", ",epistemic")
-        for name, (head, end) in tables.items():
+            tables["uncertainty.csv"] = ("class", "epistemic")
+        for name, ends in tables.items():
             path = Path(self.output_dir, name)
-            with suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
-                first = file.readline().rstrip("\n")
-                if not (first.startswith(head) and first.endswith(end)):
-                    foreign.append(path)
+            if os.path.lexists(path) and not (path.is_file() and is_own_table(path, *ends)):
+                foreign.append(path)
+        foreign = list(dict.fromkeys(foreign))
         if foreign:
-            more = " …" if len(foreign) > 5 else ""
+            more = f" … {len(foreign)} in all" if len(foreign) > 5 else ""
             raise InputError(
                 f"{', '.join(map(str, foreign[:5]))}{more} would be written over and is not from "
                 "inference.py; move it away, or name another output_dir"

@@ -10,19 +10,10 @@ from datetime import datetime
 from pathlib import Path
 
 from toolbox.errors import InputError
-from toolbox.files import (
-    JUNK,
-    LOCK,
-    check_writable,
-    is_old,
-    read_checkpoint,
-    sweep_torn,
-    write_atomic,
-    writing,
-    written_aside,
-)
+from toolbox.files import JUNK, LOCK, check_writable, read_checkpoint, write_atomic, writing
 from toolbox.processes import is_restarted, launch, processes
 from toolbox.settings import FREE_TO_CHANGE, as_data
+from toolbox.sweeping import is_old, sweep_torn, written_aside
 
 OUTPUT = Path("TrainingOutput")
 PUBLISHED = Path("unet_model.pth")  # the best weights of the newest run
@@ -89,7 +80,7 @@ def make_run(name: str, run_dir: str, pictures: Collection[Path] = ()) -> Path:
 
 
 def make_folder(name: str) -> Path:
-    OUTPUT.mkdir(parents=True, exist_ok=True)
+    check_writable(OUTPUT)
     stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     for number in itertools.count(1):  # another run may have begun in the same second
         run = OUTPUT / (stem if number == 1 else f"{stem}-{number}")

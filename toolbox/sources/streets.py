@@ -4,10 +4,11 @@ from types import ModuleType
 
 from toolbox.bars import Counting
 from toolbox.errors import InputError
-from toolbox.files import sweep_unfinished, writing
+from toolbox.files import writing
 from toolbox.masks import IGNORE, Table
 from toolbox.sources.base import Pair
 from toolbox.sources.folder import Folder
+from toolbox.sweeping import sweep_unfinished
 
 
 class Streets(Folder):
