@@ -1,7 +1,7 @@
 """Rough treatment: kill training at random moments, feed damaged pictures, fill the disk. Whatever
 breaks is printed, and the exit status is 1.
 
-    python experiments/soak.py [kills=200] [pictures=5000] [fills=10] [seed=0]
+    python experiments/soak.py [kills=200] [pictures=5000] [fills=10] [strangers=200] [seed=0]
 
 (a) kills: a training process is killed by SIGKILL after a random time and taken up again, until its
     run is over; then the next run starts. Each run must end as one that was never killed, to the
@@ -10,6 +10,8 @@ breaks is printed, and the exit status is 1.
     from elsewhere) and given to inference.
 (c) fills: a small file system is filled while checkpoints are written; what was there must stay
     readable, and the run must go on to the same end.
+(d) strangers: so many kills of every command in a folder full of somebody else's files, whose names
+    are like a run's own; each of their bytes must stay as it was.
 """
 
 import contextlib
@@ -18,22 +20,21 @@ import os
 import random
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(1, str(Path(__file__).resolve().parent.parent / "tests"))
 from conftest import TINY, draw_squares
+from strangers import soak_strangers
 from test_resume import assert_same
+from trying import in_child, wait
 
 import inference
 import train
@@ -45,6 +46,7 @@ from utils import load_checkpoint
 kills = 200
 pictures = 5000
 fills = 10
+strangers = 200
 seed = 0
 
 RUN = {
@@ -56,41 +58,6 @@ RUN = {
     "image_size": (32, 32),
     "dropout": 0.1,
 }
-
-
-def in_child(work, log: Path) -> int:
-    """Fork, so that imports are paid once; the child's words go to log. Returns its process id."""
-    child = os.fork()
-    if child:
-        return child
-    status = 1
-    try:
-        torch.set_num_threads(1)
-        with open(log, "w") as file:
-            os.dup2(file.fileno(), 1)
-            os.dup2(file.fileno(), 2)
-        status = work() or 0
-    except InputError as problem:
-        print(problem, flush=True)
-    except BaseException:
-        traceback.print_exc()
-        status = 2
-    finally:
-        sys.stdout.flush()
-        os._exit(status)
-
-
-def wait(child: int, limit: float) -> int | None:
-    """The child's exit status, or None if it took longer than limit seconds and was killed."""
-    deadline = time.time() + limit
-    while time.time() < deadline:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.002)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return None
 
 
 def run_training(
@@ -121,7 +88,7 @@ def difference(straight: Path, run: Path) -> str:
 def unfinished(folder: Path) -> set[Path]:
     """What a kill inside a save or a cache write leaves: files and folders that were not put in
     place."""
-    return {*folder.rglob(".*.tmp"), *(folder / "cache").glob(".unfinished-*")}
+    return {*folder.rglob(".*.tmp"), *(folder / "cache").glob(".unfinished-cache-*")}
 
 
 def soak_kills(folder: Path, chance: random.Random) -> list[str]:
@@ -285,6 +252,7 @@ def main() -> int:
         folder, chance = Path(name), random.Random(seed)
         found = soak_kills(folder, chance)
         found += soak_pictures(folder, chance) + soak_fills(folder, chance)
+        found += soak_strangers(folder, chance, strangers)
     print("\n".join(found))
     return 1 if found else 0
 

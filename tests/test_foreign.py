@@ -204,7 +204,7 @@ def test_samples_are_never_drawn_over_somebodys_picture(tmp_path, monkeypatch, c
     put(tmp_path / "TrainingOutput", ["samples-own.png"])
     os.mkfifo(tmp_path / "TrainingOutput" / "samples-own-2.png")
     before = snapshot(tmp_path / "TrainingOutput")
-    given = dict(dataset="own", data_dir="", image_size=(16, 16), cache=False)
+    given = dict(dataset="own", data_dir=".", image_size=(16, 16), cache=False)
     for _ in range(2):
         dataset.main({**read_constants(), **given})
         said = capsys.readouterr().out
