@@ -14,7 +14,7 @@ from trying import snapshot
 import dataset
 import train
 from Dataset import make_streets
-from toolbox import runs
+from toolbox import files, runs
 from toolbox.constants import read_constants
 from toolbox.errors import InputError
 from toolbox.files import LOCK
@@ -236,6 +236,35 @@ def test_the_lock_stays_until_there_is_something_to_go_on_with(run_train, tmp_pa
     monkeypatch.setattr(train.Training, "save", save)
     run_train(dataset="own", run_dir="run")
     assert seen and all(seen) and not (tmp_path / "run" / LOCK).exists()
+
+
+def test_where_releasing_a_lock_takes_its_file_away_it_is_put_back(
+    run_train, tmp_path, monkeypatch
+):
+    """As on Windows: without it the folder of a run that failed early would be nobody's."""
+    draw_squares(tmp_path / "own", 4)
+    real = files.lock_of
+
+    def lock_of(path):
+        lock = real(path)
+        release = lock.release
+        monkeypatch.setattr(lock, "release", lambda: (release(), path.unlink(missing_ok=True)))
+        return lock
+
+    monkeypatch.setattr(files, "lock_of", lock_of)
+    with monkeypatch.context() as patch:
+        patch.setattr(train.Training, "catch_up", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run_train(dataset="own", run_dir="run")
+    run_train(dataset="own", run_dir="run")
+    assert not (tmp_path / "run" / LOCK).exists()
+
+
+def test_a_run_dir_is_refused_before_anything_is_read(run_train, tmp_path, monkeypatch):
+    put(tmp_path / "run", ["notes.txt"])
+    monkeypatch.setattr(train, "prepare", None)
+    with pytest.raises(InputError, match="run_dir run holds files that are of no run"):
+        run_train(dataset="own", run_dir="run")
 
 
 def test_two_new_runs_at_once_never_share_a_folder(run_train, tmp_path, monkeypatch):

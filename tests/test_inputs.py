@@ -67,7 +67,8 @@ def test_several_paths_never_share_an_output(place, monkeypatch):
     for seed, name in enumerate(("x/a.png", "y/a.png", "f/a.png", "f/b.png", "A.jpg")):
         draw(place.parent / name, seed)
     before = snapshot(place.parent)
-    given = ("x/a.png", "f", "y/a.png", "A.jpg", "./x/a.png", "f/b.png")
+    again = (str(place.parent / "x" / "a.png"), "f/../f/b.png")
+    given = ("x/a.png", "f", "y/a.png", "A.jpg", *again)
     assert run(monkeypatch, input_dir=given, output_dir="out", overlay=False) == 0
     assert table(Path("out")) == ["x/a.png", "f/a.png", "b.png", "y/a.png", "A.jpg"]
     masks = written(Path("out")) - {"predictions.csv"}

@@ -46,6 +46,8 @@ def find_run(run_dir: str, resume: str) -> Path | None:
                 if read_checkpoint(path).get("resume", {}).get("launch") == launch():
                     return path.parent
     if not resume:
+        if run_dir:
+            check_unused(Path(run_dir))  # before the pictures are read, which takes a while
         return None
     if str(resume).lower() == "true":  # also where it is edited to be True
         run = found[0].parent if found else Path(run_dir or OUTPUT)
