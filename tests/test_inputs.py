@@ -289,8 +289,11 @@ def test_a_folder_without_any_picture_ends_in_a_sentence_and_writes_nothing(plac
 
 def test_a_file_that_the_user_names_is_never_passed_over(place, monkeypatch, capsys):
     Path("notes.txt").write_text("no picture")
+    save(place, "a.png")
+    assert inference.main() == 0
     assert run(monkeypatch, input_dir="notes.txt") == 1
     assert "notes.txt can't be read as a picture" in capsys.readouterr().err
+    assert table(place / "TestPredictions") == ["a.png"]  # nothing newer is known
 
 
 # ---- frames ----

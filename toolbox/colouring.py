@@ -208,7 +208,8 @@ class Colouring:
         if processes.is_first():
             labels = found.labels()
             rows = [(labels[path], notes[path]) for path in found.places if path in notes]
-            self.outputs.write_tables(rows)
+            if rows:  # else the tables of before are still the best there are
+                self.outputs.write_tables(rows)
         # torchrun ends the others as soon as one says that something failed
         processes.from_all(None)
         count = len(found.places) + len(found.unfit)
