@@ -9,9 +9,12 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
+from toolbox.best import check_best
+from toolbox.checkpoints import look_into
 from toolbox.errors import InputError
-from toolbox.files import JUNK, LOCK, check_writable, read_checkpoint, write_atomic, writing
+from toolbox.files import JUNK, LOCK, check_writable, write_atomic, writing
 from toolbox.processes import is_restarted, launch, processes
+from toolbox.resuming import look_at_run
 from toolbox.settings import FREE_TO_CHANGE, as_data
 from toolbox.sweeping import is_old, sweep_torn, written_aside
 
@@ -43,20 +46,43 @@ def find_run(run_dir: str, resume: str) -> Path | None:
     if is_restarted():
         for path in found:
             with suppress(InputError):  # it may be anybody's file
-                if read_checkpoint(path).get("resume", {}).get("launch") == launch():
+                if look_at_run(path)["resume"].get("launch") == launch():
                     return path.parent
     if not resume:
         return None
     if str(resume).lower() == "true":  # also where it is edited to be True
-        run = found[0].parent if found else Path(run_dir or OUTPUT)
-    elif Path(resume).name == "last.pth":
-        run = Path(resume).parent
+        run = newest_run(found, run_dir)
     else:
-        run = Path(resume)
+        run = named_run(resume)
+    saved = look_at_run(run / "last.pth")  # what is amiss is said before pictures are read
+    check_best(run, saved, PUBLISHED)
+    return run
+
+
+def newest_run(found: list[Path], run_dir: str) -> Path:
+    if not found:
+        raise InputError(
+            f"there is no run in {run_dir or OUTPUT} yet to go on with; start one: python train.py"
+        )
+    return found[0].parent
+
+
+def named_run(resume: str) -> Path:
+    """The run's folder that resume names, itself or by its last.pth."""
+    path = Path(resume)
+    said = f"resume is {resume!r}"
+    if os.path.isfile(path) and path.name != "last.pth":
+        raise InputError(
+            f"{said}, a file that no run goes on from; expected {path.parent}, where "
+            "its last.pth lies, or that file"
+        )
+    run = path.parent if path.name == "last.pth" else path
+    if not os.path.isdir(run):
+        raise InputError(f"{said}, but there is no folder {run}; expected a run's, or its last.pth")
     if not os.path.exists(run / "last.pth"):
         raise InputError(
-            f"resume is {resume!r}, but {run} holds no run that could go on (no last.pth); "
-            'start one with resume=""'
+            f"{said}, but {run} holds no run that could go on (no last.pth); start one with "
+            'resume=""'
         )
     return run
 
@@ -207,7 +233,7 @@ def keep_earlier(run: Path) -> None:
         return
     known = [run / "best.pth", *OUTPUT.glob("*/best.pth")]
     with suppress(InputError, KeyError, TypeError):  # it may be anybody's file
-        run_dir = read_checkpoint(PUBLISHED)["constants"]["run_dir"]
+        run_dir = look_into(PUBLISHED)[0]["constants"]["run_dir"]
         known.append(Path(run_dir or "nowhere", "best.pth"))
     if any(is_published(path) for path in known):
         return
