@@ -8,12 +8,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from toolbox.errors import InputError
-from toolbox.kinds import KINDS, whole
+from toolbox.kinds import KINDS, shown, whole
 from toolbox.settings import NET
 
 ENTRIES = {"format", "model", "weights", "classes", "image_size"}
 ENTRIES |= {"scale", "step", "metrics", "constants", "resume"}  # the first runs lacked some
-LONGEST = 80  # letters of a value in a sentence
 CLASSES = whole(2, 255)
 FILLING = ("normal_", "uniform_", "fill_", "zero_")
 
@@ -22,8 +21,7 @@ def told(value: object) -> str:
     """A value as a sentence can hold it."""
     if isinstance(value, Tensor):
         return f"a tensor {tuple(value.shape)} of {value.dtype}"
-    text = " ".join(repr(value).split())
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+    return " ".join(shown(value).split())
 
 
 def expected(name: str, value: object, words: str) -> str:
