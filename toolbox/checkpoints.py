@@ -176,7 +176,7 @@ def look_into(path: Path, build: Callable[..., nn.Module] | None = None) -> tupl
     check_kind(path, content)
     given = content.pop("digest", None)
     try:
-        found = digest_of(content, most=2**20 + 100 * path.stat().st_size)
+        found = digest_of(content, most=2**30 + 4 * path.stat().st_size)
     except Strange as strange:
         raise not_ours(path, f"it holds {strange}") from strange
     if given is not None and given != found:

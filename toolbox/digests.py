@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+TOLL = 256  # bytes that take as long as a value's way here
 DEEPEST = 20  # levels of lists in lists; a checkpoint has six
 DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 DTYPES |= {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
@@ -20,7 +21,7 @@ class Digest:
     """Each value goes in under its kind and its length, so that no two look alike; dicts go in by
     their keys, in whatever order they were filled.
 
-    most bounds the bytes: a small file may name one list in another without end.
+    most bounds bytes and time: a small file may name one list in another without end.
     """
 
     def __init__(self, most: float):
@@ -29,7 +30,7 @@ class Digest:
 
     def add(self, kind: str, content: bytes | memoryview = b"") -> None:
         words = f"{kind} {len(content)}:".encode()
-        self.left -= len(words) + len(content)
+        self.left -= len(content) + TOLL
         if self.left < 0:
             raise Strange("more than fits into a file of its size")
         self.hash.update(words)
