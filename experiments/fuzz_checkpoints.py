@@ -25,7 +25,7 @@ import tempfile
 import time
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -266,6 +266,14 @@ def forge(data: bytes, chance: random.Random) -> tuple[bytes, bool, str]:
 # ---- tries ----
 
 
+def refusal_fault(status: int | None, words: str, names: Sequence[str]) -> str:
+    """What is wrong with how a try ended; a refusal's last line names one of these."""
+    last = (words.strip().splitlines() or [""])[-1]
+    if status == 1 and not any(name in last for name in names):
+        return fault_of(status, words, ["in/p0.png"])  # coloured, one by one, as far as it went
+    return fault_of(status, words, names)
+
+
 class Workplace:
     """A folder with a run that is over, one that was stopped, and pictures to colour."""
 
@@ -318,7 +326,7 @@ class Workplace:
         path = self.folder / "spoilt.pth"
         path.write_bytes(content)
         status, words = self.color("spoilt.pth", tile=tile)
-        fault = fault_of(status, words, ["spoilt.pth", "in/p0.png"])
+        fault = refusal_fault(status, words, ["spoilt.pth"])
         masks = self.colored()
         if status == 0 and not fault:
             if [mask.shape for mask in masks.values()] != [(16, 16)] * 2:
@@ -335,7 +343,7 @@ class Workplace:
         shutil.copytree(self.folder / "stopped", run)
         (run / name).write_bytes(content)
         status, words = self.train({"resume": "run"})
-        fault = fault_of(status, words, ["last.pth", "best.pth", "run can't go on"])
+        fault = refusal_fault(status, words, ["last.pth", "best.pth", "run can't go on"])
         if status == 0 and not fault:
             fault = self.difference(run, is_whole)
         if status == 1 and not fault and (run / name).read_bytes() != content:

@@ -208,7 +208,8 @@ FOREIGN = {
     "list": (lambda: saved_by_torch([1]), "it holds a list"),
     "tensor": (lambda: saved_by_torch(torch.ones(1)), "it holds a Tensor"),
     "format": (lambda: saved_by_torch(make_saved(format="1")), "its format is '1', and not 1"),
-    "true": (lambda: saved_by_torch(make_saved(format=True)), "its format is 'True', and not 1"),
+    "true": (lambda: saved_by_torch(make_saved(format=True)), "its format is True, and not 1"),
+    "list of format": (lambda: saved_by_torch(make_saved(format=multiplied())), "its format is a "),
 }
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from toolbox.descriptions import check_description, check_weights, state_of
+from toolbox.descriptions import check_description, check_weights, state_of, told
 from toolbox.digests import Strange, digest_of
 from toolbox.errors import InputError, is_out_of_memory
 from toolbox.files import write_atomic
@@ -146,7 +146,7 @@ def what_it_is(content: object) -> str:
     if content and all(isinstance(value, Tensor) for value in content.values()):
         return "it looks like a state_dict: weights, without the net that they are of"
     lacking = ", ".join(sorted(NEEDED - content.keys()))
-    if any("state_dict" in str(key) for key in content):
+    if any(isinstance(key, str) and "state_dict" in key for key in content):
         return f"it looks like another project's, which keeps a state_dict; it lacks {lacking}"
     return f"it lacks {lacking}"
 
@@ -161,7 +161,10 @@ def check_kind(path: Path, content: object) -> None:
             "the version that wrote it, or a newer one"
         )
     if type(number) is not int or number != FORMAT:
-        raise not_ours(path, f"its format is {str(number)[:40]!r}, and not {FORMAT}")
+        found = (
+            told(number) if isinstance(number, (str, int, float)) else f"a {type(number).__name__}"
+        )
+        raise not_ours(path, f"its format is {found}, and not {FORMAT}")
 
 
 # ---- reading ----
