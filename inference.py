@@ -23,7 +23,8 @@ from torch import Tensor
 
 from model import UNet, build_model
 from toolbox.colouring import Colouring
-from toolbox.errors import InputError, unfit
+from toolbox.descriptions import check_scale
+from toolbox.errors import InputError
 from toolbox.layers import fuse_batch_norm, wake_dropout
 from toolbox.machine import Place
 from toolbox.processes import from_first, join_processes
@@ -47,11 +48,9 @@ precision = "auto"  # auto, fp32, bf16, fp16
 
 def load_model(saved: dict, place: Place) -> UNet:
     """The net that a checkpoint describes, ready to predict."""
-    try:
-        model = build_model(**saved["model"])
-        model.load_state_dict(saved["weights"])
-    except (TypeError, RuntimeError, InputError) as error:
-        raise unfit(checkpoint, error) from error
+    check_scale(checkpoint, saved, tile)
+    model = build_model(**saved["model"])
+    model.load_state_dict(saved["weights"])
     model.eval()
     fuse_batch_norm(model)
     if uncertainty_passes and not wake_dropout(model):

@@ -30,6 +30,7 @@ from dataset import (
 from model import UNet, build_model
 from toolbox import reports, settings
 from toolbox.errors import memory_explained
+from toolbox.finding import find_run
 from toolbox.keeping import Run
 from toolbox.machine import Machinery, Place, follow, signals_caught
 from toolbox.muon import make_optimizer
@@ -47,7 +48,6 @@ from toolbox.processes import (  # with one process all of these give back what 
     seed_dropout,
     share_buffers,
 )
-from toolbox.runs import find_run
 from toolbox.tiles import classes_at
 from toolbox.watch import judging
 from utils import (

@@ -21,8 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model import build_model
+from toolbox.checkpoints import read_checkpoint, save_tensors
 from toolbox.errors import check_parts
-from toolbox.files import read_checkpoint, save_tensors
 from toolbox.masks import IGNORE
 
 # Losses take log-probabilities (B, K, H, W), made in make_loss, and give a number a picture, (B,).
@@ -214,4 +215,4 @@ save_checkpoint = save_tensors  # a dict: the net's arguments, weights, classes,
 
 def load_checkpoint(path: Path) -> dict:
     """What save_checkpoint wrote, all that inference needs to know; nothing in it can run code."""
-    return read_checkpoint(path)
+    return read_checkpoint(path, build_model)

@@ -28,7 +28,7 @@ from trying import Tally, fault_of, snapshot, try_out
 import inference  # noqa: F401  imported once, before any child
 import train  # noqa: F401
 from toolbox import cache, constants, plots, settings
-from toolbox.files import load_tensors
+from toolbox.checkpoints import load_tensors
 from toolbox.kinds import INFERENCE, KINDS, TRAINING
 
 tries = 2000

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import inference
 from dataset import SegmentationDataset, prepare
 from toolbox.bars import Counting
+from toolbox.descriptions import check_constants
 from toolbox.machine import Place
 from toolbox.masks import read_image, resize_image
 from toolbox.prepared import Data
@@ -27,6 +28,7 @@ tile = False
 
 def data_of(saved: dict) -> Data:
     """The data set that a checkpoint was trained on."""
+    check_constants(Path(inference.checkpoint), saved, ("dataset", "data_dir", "seed"))
     name, data_dir, seed = pick(saved["constants"], "dataset data_dir seed")
     return prepare(name, data_dir, tuple(saved["image_size"]), seed=seed)
 

@@ -205,6 +205,7 @@ def test_a_run_of_before_muon_goes_on_with_adamw_alone(run_train, tmp_path):
     saved = torch.load(tmp_path / "run" / "last.pth", weights_only=True)
     for name in ("optimizer", "patch", "augment_strength", "training_scale"):
         del saved["constants"][name]
+    del saved["digest"]
     torch.save(saved, tmp_path / "run" / "last.pth")
     with pytest.raises(InputError, match="optimizer is 'muon' and was 'adamw'"):
         run_train(dataset="own", run_dir="run", resume="run", optimizer="muon")
@@ -223,11 +224,26 @@ def test_resuming_a_finished_run_writes_its_report_again(run_train, tmp_path):
     )
 
 
-@pytest.mark.parametrize("resume", ["true", "nowhere"])
-def test_resuming_without_a_run_says_so_before_anything_is_read(run_train, monkeypatch, resume):
+@pytest.mark.parametrize(
+    "resume, run_dir, said",
+    [
+        (
+            "true",
+            "",
+            "there is no run in TrainingOutput yet to go on with; start one: python train",
+        ),
+        ("true", "mine", "there is no run in mine yet to go on with; start one"),
+        ("nowhere", "", "resume is 'nowhere', but there is no folder nowhere; expected a run's"),
+        ("x" * 5000, "", "but there is no folder xx"),
+    ],
+    ids=["none", "run_dir", "nowhere", "long"],
+)
+def test_resuming_without_a_run_says_so_before_anything_is_read(
+    run_train, monkeypatch, resume, run_dir, said
+):
     monkeypatch.setattr(train, "prepare", None)
-    with pytest.raises(InputError, match="holds no run that could go on"):
-        run_train(dataset="own", resume=resume)
+    with pytest.raises(InputError, match=said):
+        run_train(dataset="own", resume=resume, run_dir=run_dir)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="such disks are a matter of Unix")
@@ -347,12 +363,20 @@ def test_a_run_is_named_by_its_folder_or_its_last_pth(run_train, tmp_path, stop_
     assert load_checkpoint(tmp_path / "run" / "last.pth")["step"] == 12
 
 
-@pytest.mark.parametrize("resume", ["run/best.pth", "run/history.csv", "other/last.pth", "own"])
-def test_what_is_no_run_is_refused_in_a_sentence(run_train, tmp_path, resume):
+NO_RUNS = {
+    "run/best.pth": "a file that no run goes on from; expected run, where its last.pth lies",
+    "run/history.csv": "a file that no run goes on from; expected run, where its last.pth lies",
+    "other/last.pth": "but there is no folder other; expected a run's, or its last.pth",
+    "own": "but own holds no run that could go on .no last.pth.; start one with resume=",
+}
+
+
+def test_what_is_no_run_is_refused_in_a_sentence(run_train, tmp_path):
     draw_squares(tmp_path / "own", 8)
     run_train(dataset="own", run_dir="run")
-    with pytest.raises(InputError, match=f"resume is '{resume}', but .* holds no run that could"):
-        run_train(dataset="own", resume=resume)
+    for resume, said in NO_RUNS.items():
+        with pytest.raises(InputError, match=f"resume is '{resume}', {said}"):
+            run_train(dataset="own", resume=resume)
 
 
 def test_learning_shows_steps_of_before_and_after_a_stop(run_train, tmp_path, stop_after):
@@ -372,7 +396,7 @@ def test_a_run_of_before_goes_on_without_what_it_did_not_keep(run_train, tmp_pat
     draw_squares(tmp_path / "own", 10)
     run_train(**LONG, dataset="own", run_dir="run")
     saved = torch.load(tmp_path / "run" / "last.pth", weights_only=True)
-    del saved["resume"]["seen"]
+    del saved["resume"]["seen"], saved["digest"]
     torch.save(saved, tmp_path / "run" / "last.pth")
     (tmp_path / "run" / "learning.png").unlink()
     run_train(**LONG, dataset="own", resume="run")

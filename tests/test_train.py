@@ -93,6 +93,7 @@ def test_a_run_leaves_everything_that_it_should(run_train, tmp_path, capsys):
         "step",
         "metrics",
         "constants",
+        "digest",
     } == saved.keys()
     assert (
         saved["format"] == 1

@@ -19,14 +19,6 @@ class InputError(Exception):
     do."""
 
 
-def unfit(path: str, error: Exception) -> InputError:
-    """What to say of a checkpoint whose weights are not those of its net."""
-    return InputError(
-        f"{path} does not fit the net that it describes ({str(error).splitlines()[0]}); expected "
-        "one that train.py wrote"
-    )
-
-
 @contextmanager
 def noted(problems: list[str]) -> Iterator[None]:
     """Go on after a problem, so that all of them are named at once."""

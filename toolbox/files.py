@@ -14,13 +14,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-import torch
 from filelock import FileLock, SoftFileLock, Timeout
 
 from toolbox.errors import InputError
 from toolbox.processes import is_first
 
-NEEDED = {"format", "model", "weights", "classes", "image_size"}  # of a checkpoint
 PATIENCE = 8  # seconds that a lock is waited for: a killed run's workers may hold it for some
 JUNK = {"thumbs.db", "desktop.ini"}  # what file managers leave, beside names that start with a dot
 LOCK = ".unet-run.lock"  # nobody else's name: locking empties the file, and a run takes it away
@@ -76,41 +74,6 @@ def write_table(path: Path, rows: Sequence[Sequence]) -> None:
     text = io.StringIO()
     csv.writer(text).writerows(rows)
     write_text(path, text.getvalue())
-
-
-def save_tensors(path: Path, content: dict) -> None:
-    memory = io.BytesIO()  # told of a full disk, torch.save says nothing that a user understands
-    torch.save(content, memory)
-    write_atomic(path, lambda file: file.write(memory.getbuffer()))
-
-
-def load_tensors(path: Path) -> dict:
-    """What save_tensors wrote; weights_only, so that a stranger's file can't run code."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"{path} can't be read ({reason}); give leave to read it") from error
-    except Exception as error:  # a dozen kinds for a file that is torn, foreign or hostile
-        raise not_ours(path, type(error).__name__) from error
-
-
-def read_checkpoint(path: Path) -> dict:
-    """What a file holds, if it is a checkpoint of this project."""
-    if not path.is_file():
-        raise InputError(f"checkpoint {path} is not there; `python train.py` makes one")
-    content = load_tensors(path)
-    if not isinstance(content, dict) or not NEEDED <= content.keys():
-        raise not_ours(path, "it lacks what inference needs")
-    if content["format"] != 1:
-        raise not_ours(path, f"format {content['format']}")
-    return content
-
-
-def not_ours(path: Path, found: str) -> InputError:
-    return InputError(
-        f"{path} is not a checkpoint of this project ({found}); expected one that train.py wrote"
-    )
 
 
 def check_writable(folder: Path) -> None:

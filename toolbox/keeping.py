@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from toolbox import pictures, plots, processes, runs
+from toolbox.checkpoints import read_checkpoint, save_tensors
+from toolbox.descriptions import check_weights
 from toolbox.drawings import drawing
-from toolbox.errors import InputError
-from toolbox.files import locked, read_checkpoint, save_tensors, write_table
+from toolbox.files import locked, write_table
 from toolbox.machine import Place
 from toolbox.prepared import Data
 from toolbox.progress import Progress
+from toolbox.resuming import check_beside, read_run, taken_up
 from toolbox.settings import as_data, training_size
 from toolbox.stages import count_parameters
 from toolbox.watch import Bar, Thinned
@@ -149,17 +151,15 @@ class Run(Progress):
 
     def load(self) -> None:
         """Stand where last.pth does, to the bit, if it is the same run."""
-        saved = processes.from_first(lambda: read_checkpoint(self.folder / "last.pth"))
-        state = saved.get("resume")
-        if state is None:
-            raise InputError(
-                f"{self.folder / 'last.pth'} lacks what going on needs, as a best.pth does; put "
-                "the run's own last.pth back, or start a new run"
-            )
+        path = self.folder / "last.pth"
+        saved = processes.from_first(lambda: read_run(path))
+        state = saved["resume"]
         runs.check_same(self.folder, saved, self.constants, self.data.fingerprint())
-        self.kept.load_state_dict(saved["weights"])
-        self.model.load_state_dict(state["weights"] or saved["weights"])
-        self.machine.load(state)
+        check_beside(path, saved, self.kept, self.model, self.machine.optimizer)
+        with taken_up(path):
+            self.kept.load_state_dict(saved["weights"])
+            self.model.load_state_dict(state["weights"] or saved["weights"])
+            self.machine.load(state)
         self.clock.load(state)
         self.step, self.history, self.rates = saved["step"], state["history"], state["rates"]
         self.seen = Thinned(state.get("seen", {}))
@@ -168,6 +168,7 @@ class Run(Progress):
         """Take up the best weights, and make them unet_model.pth."""
         path = self.folder / "best.pth"
         best = processes.from_first(lambda: read_checkpoint(path))
+        check_weights(path, best["weights"], self.kept.state_dict())
         self.kept.load_state_dict(best["weights"])
         if processes.is_first():
             runs.publish(self.folder)

@@ -78,6 +78,13 @@ class Muon(torch.optim.AdamW):
         kernel.add_(orthogonal(ahead).view(kernel.shape), alpha=-length)
 
 
+def state_names(optimizer: torch.optim.Optimizer, parameter: torch.Tensor) -> set[str]:
+    """What is kept of a parameter from step to step."""
+    if isinstance(optimizer, Muon) and parameter.ndim == 4:
+        return {"step", "momentum"}
+    return {"step", "exp_avg", "exp_avg_sq"}
+
+
 def make_optimizer(
     name: str, model: nn.Module, rate: float, weight_decay: float
 ) -> torch.optim.Optimizer:

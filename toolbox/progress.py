@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from toolbox import advice, processes
+from toolbox.best import best_of
 from toolbox.errors import InputError
 from toolbox.machine import Machinery, Place
 from toolbox.prepared import Data
@@ -83,11 +84,8 @@ class Progress:
         return 0 < self.constants["patience"] <= waited
 
     def best_row(self) -> int:
-        """Which evaluation had the highest validation mean IoU; one that is no number is the
-        lowest, and where all are so, it is the last."""
-        scores = [row["val_mean_iou"] for row in self.history]
-        scores = [-1 if math.isnan(score) else score for score in scores]
-        return scores.index(max(scores)) if max(scores) >= 0 else len(scores) - 1
+        """Which evaluation had the best weights."""
+        return best_of(self.history)
 
     # ---- a step ----
 

@@ -1,4 +1,4 @@
-"""A run's folder: found, made, gone on with or refused; its best weights kept and published."""
+"""A run's folder: made, gone on with or refused; its best weights kept and published."""
 
 import filecmp
 import itertools
@@ -9,9 +9,10 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
+from toolbox.checkpoints import look_into
 from toolbox.errors import InputError
-from toolbox.files import JUNK, LOCK, check_writable, read_checkpoint, write_atomic, writing
-from toolbox.processes import is_restarted, launch, processes
+from toolbox.files import JUNK, LOCK, check_writable, write_atomic, writing
+from toolbox.processes import processes
 from toolbox.settings import FREE_TO_CHANGE, as_data
 from toolbox.sweeping import is_old, sweep_torn, written_aside
 
@@ -24,43 +25,7 @@ FIRST_FILES = {"last.pth", "learning_rate.png"}  # what a run without a last.pth
 FIRST_CONSTANTS = {"optimizer": "adamw", "patch": 1, "augment_strength": 1.0, "training_scale": 1.0}
 
 
-# ---- finding and making ----
-
-
-def newest_first(run_dir: str) -> list[Path]:
-    """The last.pth of runs that could go on."""
-    if run_dir:
-        found = [Path(run_dir, "last.pth")]
-    else:
-        found = list(OUTPUT.glob("*/last.pth"))
-    found = [path for path in found if os.path.exists(path)]  # False where a name is too long
-    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
-
-
-def find_run(run_dir: str, resume: str) -> Path | None:
-    """The run that resume names, or that torchrun takes up again; or None for a new one."""
-    found = newest_first(run_dir)
-    if is_restarted():
-        for path in found:
-            with suppress(InputError):  # it may be anybody's file
-                if read_checkpoint(path).get("resume", {}).get("launch") == launch():
-                    return path.parent
-    if not resume:
-        if run_dir:
-            check_unused(Path(run_dir))  # before the pictures are read, which takes a while
-        return None
-    if str(resume).lower() == "true":  # also where it is edited to be True
-        run = found[0].parent if found else Path(run_dir or OUTPUT)
-    elif Path(resume).name == "last.pth":
-        run = Path(resume).parent
-    else:
-        run = Path(resume)
-    if not os.path.exists(run / "last.pth"):
-        raise InputError(
-            f"resume is {resume!r}, but {run} holds no run that could go on (no last.pth); "
-            'start one with resume=""'
-        )
-    return run
+# ---- making ----
 
 
 def make_run(name: str, run_dir: str, pictures: Collection[Path] = ()) -> Path:
@@ -209,7 +174,7 @@ def keep_earlier(run: Path) -> None:
         return
     known = [run / "best.pth", *OUTPUT.glob("*/best.pth")]
     with suppress(InputError, KeyError, TypeError):  # it may be anybody's file
-        run_dir = read_checkpoint(PUBLISHED)["constants"]["run_dir"]
+        run_dir = look_into(PUBLISHED)[0]["constants"]["run_dir"]
         known.append(Path(run_dir or "nowhere", "best.pth"))
     if any(is_published(path) for path in known):
         return
