@@ -88,7 +88,7 @@ def test_cityscapes24_by_label_ids_is_the_same_as_by_colour(tmp_path):
 
 
 def test_cityscapes34_needs_label_ids(tmp_path):
-    layouts.make_cityscapes(tmp_path, ("color",))
+    layouts.make_cityscapes(tmp_path, ("color",), count=1)
     with pytest.raises(InputError, match="has no mask .*gtFine_labelIds.png"):
         prepare("cityscapes34", str(tmp_path), (48, 48))
 

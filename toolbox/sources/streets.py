@@ -5,9 +5,9 @@ from types import ModuleType
 from toolbox.bars import Counting
 from toolbox.errors import InputError
 from toolbox.files import sweep, writing
-from toolbox.masks import IGNORE, Table
 from toolbox.sources.base import Pair
 from toolbox.sources.folder import Folder
+from toolbox.values import IGNORE, Table
 
 
 class Streets(Folder):
