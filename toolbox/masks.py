@@ -26,7 +26,10 @@ NEAR = 8  # saving as JPEG makes other values of the next ones, as far as that a
 PIXEL_LIMIT = 500_000_000  # a small file may unpack to any size; this much takes 1.5 GB
 ROWS = 1024  # worked on at once: whole, a big picture would lie in memory several times
 UNREADABLE = Cause("files can't be read as pictures", "replace them or take them out")
-SMOOTH = Cause("masks are smoothed", SMOOTHED)
+SMOOTH = Cause("masks hold more values than the class table", SMOOTHED)
+IS_JPEG = Cause(
+    "masks are JPEGs, of classes too close for that", "save masks as PNG from the start"
+)
 UNKNOWN = Cause("masks hold values that are not in the class table", ADD)
 NO_IDS = Cause("masks hold what are no whole numbers", "save masks as PNG with a number a class")
 PALETTE = Cause(
@@ -150,8 +153,8 @@ def check_jpeg(path: Path, mask: np.ndarray, meaning: dict[int, int]) -> None:
             if is_like and apart <= NEAR and meaning.get(value, its_class) != its_class:
                 raise FileInputError(
                     f"{path} is a JPEG, and {in_words(value)} in it may have been "
-                    f"{in_words(other)}, which is another class; save masks as PNG from the start",
-                    SMOOTH,
+                    f"{in_words(other)}, which is another class; {IS_JPEG.cure}",
+                    IS_JPEG,
                     path,
                 )
 
@@ -241,5 +244,6 @@ def unknown_values(path: Path, values: Counter) -> InputError:
     is_smoothed = path.suffix.lower() in JPEG or len(values) > 16
     cause, cure = (SMOOTH, SMOOTHED) if is_smoothed else (UNKNOWN, ADD)
     found = f"{path} holds {describe_values(values)}"
-    alike = f"hold {', '.join(map(in_words, sorted(values)[:8]))}"
-    return FileInputError(f"{found}, not in the class table; {cure}", cause, found, alike)
+    about = path if is_smoothed else found
+    alike = "" if is_smoothed else f"hold {', '.join(map(in_words, sorted(values)[:8]))}"
+    return FileInputError(f"{found}, not in the class table; {cure}", cause, about, alike)

@@ -47,8 +47,10 @@ def affixes(names: Sequence[str]) -> list[tuple[str, str]]:
     votes: Counter = Counter()
     for name in names:
         for length in range(1, min(LONGEST, len(name) - 1) + 1):
-            votes[name[:length], ""] += 1
-            votes["", name[-length:]] += 1
+            if not name[length - 1 : length + 1].isdigit():  # else it cuts a number in two
+                votes[name[:length], ""] += 1
+            if not name[-length - 1 :][:2].isdigit():
+                votes["", name[-length:]] += 1
     shared = [affix for affix, count in votes.items() if count >= max(2, ENOUGH * len(names))]
     return [("", ""), *shared]
 

@@ -78,11 +78,9 @@ def notes_on_splits(names: Sequence[str], counts: Counts) -> list[str]:
                 "scores 1.0 there, so its scores say nothing"
             )
         elif lacking:
-            notes.append(
-                f"{split} has no pixel of {listed(lacking)}, which train has: no score of it"
-            )
+            notes.append(f"{split} has no pixel of {listed(lacking)}, which train has: unjudged")
         if unlearnt and has["train"].any():
-            notes.append(f"train has no pixel of {listed(unlearnt)}, which {split} has: not learnt")
+            notes.append(f"train has no pixel of {listed(unlearnt)}, which {split} has: unlearnt")
     return notes
 
 

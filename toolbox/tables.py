@@ -109,7 +109,7 @@ def check_ids(path: Path, ids: Sequence[int]) -> None:
         raise InputError(
             f"{path} has the id {twice[0]} in {ids.count(twice[0])} rows; {expected_ids}"
         )
-    missing = sorted({*range(max(ids, default=0) + 1)} - {*ids})
+    missing = sorted({*range(max(ids, default=-1) + 1)} - {*ids})
     if missing or len(ids) < 2:
         shown = f"lacks the id {missing[0]}" if missing else f"has the ids {list(ids)}"
         raise InputError(f"{path} {shown}; {expected_ids}, and two classes or more")

@@ -73,8 +73,10 @@ class Source:
     def read_values(self, path: Path, meaning: dict[int, int] | None = None) -> np.ndarray:
         """What read_mask gives; a file that it can't read is named."""
         try:
-            values = self.read_mask(path, meaning)
-            return whole_numbers(path, np.asarray(values)) if self.reader() else values
+            values = np.asarray(self.read_mask(path, meaning))
+            if values.ndim != 2:
+                raise ValueError(f"its shape is {values.shape}, not (height, width)")
+            return whole_numbers(path, values) if self.reader() else values
         except (InputError, MemoryError):
             raise
         except Exception as error:  # a source's own reader may raise anything

@@ -32,6 +32,8 @@ class VOC(Source):
     def check_place(self) -> None:
         """Gigabytes are unpacked only where they are expected: where nothing else lies, or in the
         project's own Dataset folder."""
+        if self.root.exists() and not self.root.is_dir():
+            raise InputError(f"{self.root} is no folder; set data_dir to one")
         here = list_files(self.root) if self.root.is_dir() else []
         others = [path for path in here if not re.fullmatch(REMAINS, path.name)]
         if others and not (self.root / "make_streets.py").exists():
