@@ -88,13 +88,13 @@ class Writer:
 
     def __init__(self, rng: np.random.Generator, chance: random.Random, count: int, void: bool):
         self.rng, self.chance, self.count = rng, chance, count
-        kinds = "ids ids greys gaps deep palette palette shuffled rgb rgb rgba".split()
+        kinds = "ids ids greys gaps deep palette palette shuffled gif mixed rgb rgb rgba".split()
         kinds += ["jpeg", "once", "smooth"] + ["bit"] * (count == 2)
         self.kind = chance.choice(kinds)
         self.void = void and self.kind in ("ids", "palette")
         self.base = chance.choice(("numbers", "colors")) if self.is_spoilt() else self.kind
         steps = np.linspace(0, 255, count).round().astype(int)
-        if self.kind == "greys" or self.base == "numbers":
+        if self.kind in ("greys", "mixed") or self.base == "numbers":
             numbers = steps
         elif self.kind == "gaps":
             numbers = np.sort(rng.choice(255, count, replace=False))
@@ -130,7 +130,9 @@ class Writer:
         if self.kind == "bit":
             return Image.fromarray(drawn > 0)
         picture = Image.fromarray(numbers.astype(np.uint8))
-        if self.kind in ("palette", "shuffled"):
+        if self.kind == "mixed":
+            return picture.convert(self.chance.choice(("L", "RGB")))
+        if self.kind in ("palette", "shuffled", "gif"):
             order = np.arange(self.count)
             if self.kind == "shuffled":
                 order = self.rng.permutation(self.count)
@@ -145,7 +147,9 @@ class Writer:
         """Write a mask; returns its path with an ending that fits."""
         picture = self.picture(drawn)
         ending = self.chance.choice((".png", ".png", ".png", ".PNG"))
-        if self.kind == "jpeg":
+        if self.kind == "gif":  # which numbers colours anew
+            ending = ".gif"
+        elif self.kind == "jpeg":
             ending = self.chance.choice((".jpg", ".JPEG"))
         elif self.kind in ("rgb", "greys", "ids", "deep") and self.chance.random() < 0.2:
             ending = ".tif"
@@ -178,13 +182,14 @@ def table_of(writer: Writer, made: Made, chance: random.Random) -> list[list]:
     """The rows of a right table; ids are in any order where the file says which is which."""
     count = writer.count
     by_value = not writer.is_colored() and (
-        writer.kind in ("gaps", "deep") or chance.random() < 0.3 and writer.kind != "shuffled"
+        writer.kind in ("gaps", "deep")
+        or (chance.random() < 0.3 and writer.kind not in ("shuffled", "gif", "mixed"))
     )
     order = list(range(count))
-    if by_value or writer.is_colored() or writer.kind == "greys":
+    if by_value or writer.is_colored() or writer.kind in ("greys", "mixed"):
         chance.shuffle(order)
     colors = writer.colors
-    if not by_value and (writer.kind == "greys" or writer.base == "numbers"):
+    if not by_value and (writer.kind in ("greys", "mixed") or writer.base == "numbers"):
         colors = np.stack([writer.numbers] * 3, 1)
     made.ids = {label: order[label] for label in range(count)}
     rows = [["id", "name", "red", "green", "blue"] + ["value"] * by_value]
@@ -375,6 +380,11 @@ def spoil(made: Made, what: str, chance: random.Random) -> None:
     made.note(what, made.must)
     if what == "orphan":
         path.unlink()
+        is_split = path == mask and path.parent != made.root / "masks"
+        if is_split and not any(path.parent.iterdir()):  # one without any masks is left out
+            made.must.remove(what)
+            made.said.append("is left out: there are no masks in")
+            del made.images[key], made.masks[key]
     elif what == "twin":
         ending = ".bmp" if path.suffix.lower() != ".bmp" else ".png"
         path.with_suffix(ending).write_bytes(path.read_bytes())
@@ -400,11 +410,13 @@ def spoil(made: Made, what: str, chance: random.Random) -> None:
                 larger = picture.resize([2 * side for side in picture.size], 0)
             larger.save(one)
     elif what == "sideways":
+        if None in made.classes.values():
+            raise ValueError("what lies on its side already may be put right so")
         for one in made.masks.values():
             with Image.open(one) as picture:
                 turned = picture.transpose(Image.Transpose.ROTATE_90)
             turned.save(one)
-        if all(one is None or one.shape[0] == one.shape[1] for one in made.classes.values()):
+        if all(height == width for height, width, _ in map(np.shape, made.images.values())):
             made.must.remove(what)  # nobody could know
             made.classes = dict.fromkeys(made.classes)
     elif what in ("ending", "case", "zeros"):
@@ -451,10 +463,11 @@ def make_folder(root: Path, seed: str) -> Made:
     writer = make_pairs(made, lambda count, void: Writer(rng, chance, count, void), chance, rng)
     if made.masks and writer.count > 1 and chance.random() < 0.45:
         write_table(made, writer, chance)
-    if writer.is_spoilt() or writer.kind == "shuffled":
+    if writer.is_spoilt() or writer.kind in ("shuffled", "gif"):
         made.may.append(writer.kind)
     times = chance.choice((0, 0, 0, 0, 0, 1, 1, 2)) if made.masks else 0
-    for what in chance.sample(SPOILS, times):
+    # A pipe comes last: whatever reads it would wait for ever.
+    for what in sorted(chance.sample(SPOILS, times), key="pipe".__eq__):
         try:
             spoil(made, what, chance)
         except (OSError, ValueError):  # the second finds no more what the first has spoilt

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from toolbox.errors import InputError
 from toolbox.files import write_text
 
+LONGEST = 40  # lines of one problem, a table to copy, on the screen
 SHOWN = 3  # of one cause, each with its own sentence; of more, as many examples
 FIRST_LINE = "What has to be put right in a data set, listed by dataset.py or train.py."
 OUTPUT = "TrainingOutput"
@@ -98,6 +99,14 @@ def save_list(name: str, lines: Sequence[str]) -> Path:
     return path
 
 
+def cut(sentence: str) -> str:
+    """What is too long for a screen, to where one sees what it is."""
+    lines = sentence.splitlines()
+    if len(lines) <= LONGEST:
+        return sentence
+    return "\n".join([*lines[:5], f"… and {len(lines) - 5} more lines, which are in that file"])
+
+
 def told(
     problems: Sequence[InputError | str], root: Path, pairs: int, likely: Sequence[str] = ()
 ) -> InputError:
@@ -107,8 +116,8 @@ def told(
     ordered = sorted(unique.values(), key=lambda finding: "\n" in str(finding))
     head = f"{len(ordered)} thing(s) to put right in {root}, where {pairs} pairs were found:"
     whole = [*likely, *map(str, ordered)]
-    short = [*likely, *entries(ordered, root)]
-    if len(short) == len(whole):
+    short = [*likely, *map(cut, entries(ordered, root))]
+    if short == whole:
         return InputError("\n".join([head, *whole]))
     try:
         path = save_list(root.resolve().name, [head, *whole])

@@ -9,7 +9,7 @@ from pathlib import Path
 from toolbox.census import Census
 from toolbox.errors import InputError
 from toolbox.masks import SMOOTHED
-from toolbox.smoothing import APART, is_smoothed, is_white_with_specks
+from toolbox.smoothing import APART, are_one_in_a_jpeg, is_smoothed, is_white_with_specks
 from toolbox.values import COLOR, IGNORE, Table, color_key, color_of, describe_values, in_words
 
 OBJECT = [(0, 0, 0), (255, 190, 0)]  # the colours of background and object
@@ -57,7 +57,8 @@ def check_drawn(root: Path, census: Census) -> None:
             f"all masks in {root} hold only {in_words(min(values))}: there is nothing to tell "
             "apart; expected two values or more"
         )
-    if len(values) > 2 and (census.jpegs or is_smoothed(values, census.solid)):
+    is_jpeg = census.jpegs and (len(values) > 2 or are_one_in_a_jpeg(values))
+    if is_jpeg or is_smoothed(values, census.solid):
         raise InputError(f"{found}; {SMOOTHED}")
     if min(values) < 0 and len(values) > 2:
         raise InputError(f"{found}; expected whole numbers from 0 in masks of three values or more")

@@ -60,6 +60,11 @@ def is_smoothed(values: Counter, solid: Counter) -> bool:
     return bool(len(cores) == 2 and is_around.any() and (is_white or is_rest and len(strays) == 1))
 
 
+def are_one_in_a_jpeg(values: Counter) -> bool:
+    """Whether two values lie so close that saving as JPEG may have made two of one."""
+    return len(values) == 2 and distances(sorted(values)).max() <= NEAR
+
+
 def is_white_with_specks(values: Counter, solid: Counter) -> bool:
     """Whether 1, beside 0 and 255, is what saving as JPEG made of a few 0, and not the object."""
     if set(values) != {0, 1, 255}:
