@@ -22,7 +22,7 @@ with warnings.catch_warnings():  # what other packages warn of while they are im
 
 import dataset
 import train
-from toolbox import cache, settings
+from toolbox import cache, findings, settings
 from toolbox.machine import Place
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,6 +83,8 @@ def move_into_splits(folder: Path) -> None:
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "CACHE", tmp_path / "cache")
+    if Path.cwd() == ROOT:  # where a test has no folder of its own, lists of problems go to its
+        monkeypatch.setattr(findings, "OUTPUT", str(tmp_path / "TrainingOutput"))
 
 
 @pytest.fixture(autouse=True)

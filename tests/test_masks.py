@@ -113,7 +113,7 @@ def test_too_little_memory_for_a_picture_is_not_taken_for_a_damaged_one(tmp_path
     monkeypatch.setattr(masks.ImageOps, "exif_transpose", none_left)
     with pytest.raises(MemoryError):
         read_image(tmp_path / "a.png")
-    folder = draw_squares(tmp_path / "own", 4, table=True)
+    folder = draw_squares(tmp_path / "own", 3, table=True)
     monkeypatch.setattr(dataset, "read_pair", none_left)
     with pytest.raises(InputError, match="p0.png or its mask is too big for this machine's memory"):
         prepare(str(folder), "", (16, 16))

@@ -88,7 +88,7 @@ def test_cityscapes24_by_label_ids_is_the_same_as_by_colour(tmp_path):
 
 
 def test_cityscapes34_needs_label_ids(tmp_path):
-    layouts.make_cityscapes(tmp_path, ("color",))
+    layouts.make_cityscapes(tmp_path, ("color",), count=1)
     with pytest.raises(InputError, match="has no mask .*gtFine_labelIds.png"):
         prepare("cityscapes34", str(tmp_path), (48, 48))
 
@@ -171,6 +171,36 @@ def test_voc_is_asked_from_its_owners_where_it_is_missing_and_a_failure_is_one_s
     ):
         VOC(tmp_path).find_pairs()
     assert asked == [("2012", "train", True)]
+
+
+def test_voc_is_not_unpacked_into_a_folder_of_other_things(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(VOC, "download", lambda self, folder: asked.append(self.root))
+
+    def try_in(folder) -> str:
+        try:
+            VOC(folder).find_pairs()
+        except InputError as problem:
+            return str(problem)
+        return ""
+
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "holiday.jpg").write_bytes(b"")
+    said = try_in(mine)
+    assert "mine holds no VOCdevkit/VOC2012, but holiday.jpg and so on; set data_dir to the" in said
+    assert not asked
+    (tmp_path / "file").write_bytes(b"")
+    assert "is no folder" in try_in(tmp_path / "file") and not asked
+    for name in ("VOCtrainval_11-May-2012.tar", "VOCdevkit", ".DS_Store"):
+        remains = tmp_path / name / "root"
+        (remains / name).mkdir(parents=True)
+        try_in(remains)
+    (tmp_path / "Dataset" / "streets").mkdir(parents=True)
+    (tmp_path / "Dataset" / "make_streets.py").write_text("")
+    try_in(tmp_path / "Dataset")
+    try_in(tmp_path / "nowhere")
+    assert len(asked) == 5
 
 
 def test_the_class_tables_of_published_data_sets_need_no_files(tmp_path):

@@ -8,9 +8,9 @@ import pytest
 
 from Dataset import make_streets
 from toolbox.errors import InputError
-from toolbox.masks import read_class_table
 from toolbox.sources import open_source
 from toolbox.sources.streets import Streets
+from toolbox.tables import read_class_table
 
 
 def test_streets_are_the_same_for_everybody_and_masks_hold_every_class():

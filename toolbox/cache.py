@@ -18,12 +18,14 @@ import numpy as np
 from toolbox.bars import Counting
 from toolbox.errors import InputError
 from toolbox.files import file_facts, fingerprint, writing
+from toolbox.findings import Cause, FileInputError
 from toolbox.masks import resize_image, resize_mask
 from toolbox.sweeping import make_aside, sweep_unfinished
 
 CACHE = Path(__file__).parent.parent / "Dataset" / "cache"  # may be deleted at any time
 FACTS = ("sizes", "pixels", "digests")  # arrays of what is known of each pair at its own size
 PICTURES = ("images", "masks")  # arrays of the pairs at image_size
+TOO_BIG = Cause("pairs are too big for this machine's memory", "cut it into smaller ones")
 
 ReadPair = Callable[..., tuple[np.ndarray, np.ndarray]]  # to image and ids at their own size
 
@@ -65,7 +67,7 @@ class Filling:
 
     def __init__(self, folder: Path, count: int, image_size: Sequence[int], keeps_pictures: bool):
         self.folder, self.image_size = folder, image_size
-        self.problems: list[str] = []
+        self.problems: list[InputError] = []
         self.facts = {
             "sizes": np.zeros((count, 2), np.int64),
             "pixels": np.zeros((count, 256), np.int64),
@@ -104,26 +106,25 @@ class Filling:
                 os.fsync(file.fileno())
 
 
-def read_all(pairs: Sequence, read_pair: ReadPair, filling: Filling) -> list[str]:
+def read_all(pairs: Sequence, read_pair: ReadPair, filling: Filling) -> list[InputError]:
     """Read every pair on all cores; returns what is wrong with any of them."""
 
     def read_one(row: int) -> None:
         try:
             filling.take(row, *read_pair(pairs[row]))
         except InputError as problem:
-            filling.problems.append(str(problem))
+            filling.problems.append(problem)
         except MemoryError:
-            filling.problems.append(
-                f"{pairs[row].image} or its mask is too big for this machine's memory; "
-                "cut it into smaller ones"
-            )
+            image = pairs[row].image
+            sentence = f"{image} or its mask is too big for this machine's memory; {TOO_BIG.cure}"
+            filling.problems.append(FileInputError(sentence, TOO_BIG, image))
 
     # Decoding and resizing leave Python's lock alone.
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         done = threads.map(read_one, range(len(pairs)))
         list(Counting(done, "reading all pairs once", len(pairs), unit="pair", leave=False))
     filling.close()
-    return sorted(filling.problems)
+    return sorted(filling.problems, key=str)
 
 
 def is_whole(folder: Path, count: int, keeps_pictures: bool) -> bool:
@@ -157,7 +158,7 @@ def fill(
     read_pair: ReadPair,
     image_size: Sequence[int],
     keeps: bool,
-) -> tuple[Path, list[str]]:
+) -> tuple[Path, list[InputError]]:
     """The folder that holds these pairs, filled unless it was before; and what is wrong with any of
     them, in which case there is no folder."""
     origin = fingerprint(str(root.resolve()), meaning)

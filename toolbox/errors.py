@@ -19,15 +19,6 @@ class InputError(Exception):
     do."""
 
 
-@contextmanager
-def noted(problems: list[str]) -> Iterator[None]:
-    """Go on after a problem, so that all of them are named at once."""
-    try:
-        yield
-    except InputError as problem:
-        problems.append(str(problem))
-
-
 def check_parts(setting: str, text: str, known: dict, example: str) -> list:
     """What a text such as "flip+color" names of what is known."""
     names = text.split("+")

@@ -1,68 +1,55 @@
 """Reading pictures and masks: any kind of file to RGB, a mask's pixels as they lie on disk,
-class tables, sizes."""
+sizes."""
 
-import csv
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from toolbox.errors import InputError
+from toolbox.findings import Cause, FileInputError
+from toolbox.values import COLOR, IGNORE, color_key, color_of, describe_values, in_words
 
-IGNORE = 255  # a pixel without a class: no loss, no metric
-COLOR = 1 << 24  # marks a pixel that holds a colour: ids and colours find their class in one table
 JPEG = {".jpg", ".jpeg"}
+APPLES = {".heic", ".heif", ".avif"}  # what phones save; Pillow reads some, on some machines
 SMOOTHED = (
     "so many come from saving as JPEG or resizing with smoothing: save masks as PNG, resize them "
     "with nearest neighbour"
 )
+NOTES = {"exif", "Raw profile type exif", "XML:com.adobe.xmp"}  # of a PNG, where EXIF may stand
+ADD = "correct the mask, or add them to the classes.csv of a folder of your own (id 255 = ignore)"
+NEAR = 8  # saving as JPEG makes other values of the next ones, as far as that at least
 PIXEL_LIMIT = 500_000_000  # a small file may unpack to any size; this much takes 1.5 GB
 ROWS = 1024  # worked on at once: whole, a big picture would lie in memory several times
+UNREADABLE = Cause("files can't be read as pictures", "replace them or take them out")
+SMOOTH = Cause("masks hold more values than the class table", SMOOTHED)
+IS_JPEG = Cause(
+    "masks are JPEGs, of classes too close for that", "save masks as PNG from the start"
+)
+UNKNOWN = Cause("masks hold values that are not in the class table", ADD)
+NO_IDS = Cause("masks hold what are no whole numbers", "save masks as PNG with a number a class")
+PALETTE = Cause(
+    "palette masks have the colours of other classes than their values",
+    "if the values are the ids, save them as grey pictures, if the colours are, as RGB",
+)
+SIZES = Cause(
+    "masks have another size than their images",
+    "a mask has its image's size: resize the masks with nearest neighbour, or find their images",
+)
+SIDEWAYS = Cause(
+    "masks lie on their side: their width is their image's height",
+    "turn the masks, or the images",
+)
+EXIF = Cause(
+    "masks fit their pictures only as these lie on disk, before their EXIF note turns them",
+    "turn the masks as viewers show the pictures, or take the EXIF notes out",
+)
 Image.MAX_IMAGE_PIXELS = None  # opened() sees to it, with one sentence for every kind of file
 cv2.setNumThreads(0)  # pictures are worked on side by side already
-
-
-class Table(NamedTuple):
-    """The classes in the order of their ids, and what a mask's pixels mean.
-
-    meaning leads from a value, or COLOR | rgb, to a class id or IGNORE.
-    """
-
-    names: list[str]
-    colors: list[tuple[int, int, int]]
-    meaning: dict[int, int]
-
-    def described(self) -> list[dict]:
-        """The classes as a checkpoint holds them."""
-        pairs = zip(self.names, self.colors)
-        return [{"name": name, "color": list(color)} for name, color in pairs]
-
-
-def color_key(color: Sequence[int]) -> int:
-    red, green, blue = color
-    return COLOR | red << 16 | green << 8 | blue
-
-
-def color_of(value: int) -> tuple[int, int, int]:
-    """The colour of a mask's pixel; a grey file's value is its grey."""
-    if value & COLOR:
-        return value >> 16 & 255, value >> 8 & 255, value & 255
-    return value, value, value
-
-
-def describe_values(values: Counter) -> str:
-    """Mask values as a person writes them, with their pixel counts, the commonest first."""
-    shown = []
-    for value, count in values.most_common(8):
-        name = f"colour {color_of(value)}" if value & COLOR else value
-        shown.append(f"{name} ({count:,} pixels)")
-    more = f" and {len(values) - 8} more" if len(values) > 8 else ""
-    return ", ".join(shown) + more
 
 
 # ---- pictures ----
@@ -72,6 +59,8 @@ def describe_values(values: Counter) -> str:
 def opened(path: Path) -> Iterator[Image.Image]:
     """A picture turned as its EXIF says; one that can't be read is named."""
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is a folder, a pipe or a device")  # a pipe is read for ever
         with Image.open(path) as file:
             if file.width * file.height > PIXEL_LIMIT:
                 raise InputError(
@@ -83,9 +72,12 @@ def opened(path: Path) -> Iterator[Image.Image]:
     except (InputError, MemoryError):
         raise
     except Exception as error:  # Pillow's readers raise a dozen kinds for damaged files
-        raise InputError(
-            f"{path} can't be read as a picture ({error or type(error).__name__}); "
-            "replace it or take it out"
+        cure = "replace it or take it out"
+        if path.suffix.lower() in APPLES:
+            cure = "save it as JPEG or PNG"
+        reason = str(error).replace(f" {str(path)!r}", "") or type(error).__name__
+        raise FileInputError(
+            f"{path} can't be read as a picture ({reason}); {cure}", UNREADABLE, path
         ) from error
 
 
@@ -140,11 +132,46 @@ def check_palette(path: Path, picture: Image.Image, meaning: dict[int, int]) -> 
     for value, class_shown in shown.items():
         own = meaning.get(value)
         if class_shown != own and IGNORE not in (class_shown, own):
-            raise InputError(
+            raise FileInputError(
                 f"{path} is a palette picture whose value {value} has the colour "
                 f"{tuple(colors[value])}, which the class table gives to class {class_shown}; if "
-                "its values are the ids, save it as a grey picture, if its colours are, as RGB"
+                "its values are the ids, save it as a grey picture, if its colours are, as RGB",
+                PALETTE,
+                f"{path} (value {value})",
             )
+
+
+def check_jpeg(path: Path, mask: np.ndarray, meaning: dict[int, int]) -> None:
+    """A JPEG's values are near what they were: not to be told apart where classes are as near."""
+    values = np.unique(mask).tolist()
+    if len(values) == 1 or {*values} <= {0, 255}:  # these are as they were
+        return
+    for value in values:
+        for other, its_class in meaning.items():
+            apart = np.abs(np.subtract(color_of(value), color_of(other))).max()
+            is_like = (value >= COLOR) == (other >= COLOR)
+            if is_like and apart <= NEAR and meaning.get(value, its_class) != its_class:
+                raise FileInputError(
+                    f"{path} is a JPEG, and {in_words(value)} in it may have been "
+                    f"{in_words(other)}, which is another class; {IS_JPEG.cure}",
+                    IS_JPEG,
+                    path,
+                )
+
+
+def whole_numbers(path: Path, values: np.ndarray) -> np.ndarray:
+    """A mask's numbers as int32; those that can be no ids are an error."""
+    if values.dtype.itemsize < 4:
+        return values.astype(np.int32)
+    with np.errstate(invalid="ignore"):  # a hole, which is no number
+        is_id = (values % 1 == 0) & (values < COLOR) & (values > -COLOR)
+    if not is_id.all():
+        raise FileInputError(
+            f"{path} holds {values[~is_id][0]}; expected whole numbers below {COLOR:,} in a mask",
+            NO_IDS,
+            path,
+        )
+    return values.astype(np.int32)
 
 
 def read_mask(path: Path, meaning: dict[int, int] | None = None) -> np.ndarray:
@@ -153,10 +180,14 @@ def read_mask(path: Path, meaning: dict[int, int] | None = None) -> np.ndarray:
     with opened(path) as picture:
         if picture.mode == "P" and meaning:
             check_palette(path, picture, meaning)
-        if picture.mode in ("1", "L", "P", "I", "I;16"):  # a palette's colours only show its ids
-            return np.array(picture).astype(np.int32)
-        rgb = np.array(picture.convert("RGB")).astype(np.int32)
-        return COLOR | rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
+        if picture.mode in ("1", "L", "P") or picture.mode[0] in "IF":
+            mask = whole_numbers(path, np.array(picture))  # a palette's colours only show its ids
+        else:
+            rgb = np.array(picture.convert("RGB")).astype(np.int32)
+            mask = COLOR | rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
+        if picture.format in ("JPEG", "MPO") and meaning:
+            check_jpeg(path, mask, meaning)
+        return mask
 
 
 def resize_mask(mask: np.ndarray, size: Sequence[int]) -> np.ndarray:
@@ -173,60 +204,46 @@ def in_parts(*arrays: np.ndarray) -> Iterator[list[np.ndarray]]:
         yield [array[top : top + ROWS] for array in arrays]
 
 
+def turned(path: Path) -> int:
+    """How a picture's EXIF note turns it: 1 not at all, 5 to 8 by a quarter."""
+    with suppress(Exception), Image.open(path) as file:  # one that can't be read is named elsewhere
+        # Of a PNG without a note Pillow would look through all pixels for one.
+        if file.format != "PNG" or not NOTES.isdisjoint(file.info):
+            return file.getexif().get(ExifTags.Base.Orientation, 1)
+    return 1
+
+
 def check_sizes(pair: tuple, image: np.ndarray, mask: np.ndarray) -> None:
     """A mask has its image's size."""
-    if image.shape[:2] != mask.shape:
-        raise InputError(
-            f"{pair[0]} is {image.shape[1]}×{image.shape[0]} (width×height) but {pair[1]} is "
-            f"{mask.shape[1]}×{mask.shape[0]}; a mask has its image's size"
-        )
+    height, width = image.shape[:2]
+    if (height, width) == mask.shape:
+        return
+    found = (
+        f"{pair[0]} is {width}×{height} (width×height) but {pair[1]} is "
+        f"{mask.shape[1]}×{mask.shape[0]}"
+    )
+    times = mask.shape[0] / height
+    about = f"{pair[1]} ({mask.shape[1]}×{mask.shape[0]} for {width}×{height})"
+    if (width, height) == mask.shape:
+        cause, alike, cure = SIDEWAYS, "", "a mask has its image's size: turn it, or the image"
+        if turned(pair[0]) >= 5:
+            cause = EXIF
+            cure = (
+                "the mask fits the picture as it lies on disk, before its EXIF note turns it: turn "
+                "the mask as viewers show the picture, or take the EXIF note out"
+            )
+    else:
+        cause, cure = SIZES, "a mask has its image's size"
+        is_scaled = abs(times * width - mask.shape[1]) <= max(1, times)
+        alike = f"{times:.3g} times as wide and high" if is_scaled else ""
+    raise FileInputError(f"{found}; {cure}", cause, about, alike)
 
 
 def unknown_values(path: Path, values: Counter) -> InputError:
     """What to say of a mask with values that no class has."""
     is_smoothed = path.suffix.lower() in JPEG or len(values) > 16
-    add = (
-        "correct the mask, or add them to the classes.csv of a folder of your own (id 255 = ignore)"
-    )
-    cure = SMOOTHED if is_smoothed else add
-    return InputError(f"{path} holds {describe_values(values)}, not in the class table; {cure}")
-
-
-# ---- classes.csv ----
-
-
-def read_color(row: dict) -> tuple[int, int, int]:
-    color = int(row["red"]), int(row["green"]), int(row["blue"])
-    if not all(0 <= number <= 255 for number in color):
-        raise ValueError("a colour outside 0 to 255")
-    return color
-
-
-def read_class_table(path: Path) -> Table:
-    """classes.csv with the columns id,name,red,green,blue; rows of id 255 name colours to
-    ignore."""
-    classes, ignored = {}, []
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-        for row in rows:
-            if int(row["id"]) == IGNORE:
-                ignored.append(read_color(row))
-            else:
-                classes[int(row["id"])] = row["name"], read_color(row)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path} can't be understood ({error}); expected UTF-8 text with the columns "
-            "id,name,red,green,blue and whole numbers"
-        ) from error
-    is_whole = len(classes) + len(ignored) == len(rows)
-    if sorted(classes) != list(range(len(classes))) or len(classes) < 2 or not is_whole:
-        raise InputError(
-            f"{path} has the ids {[row['id'] for row in rows]}; expected 0, 1, 2, … each once "
-            "(and 255 for colours to ignore)"
-        )
-    names, colors = zip(*(classes[i] for i in range(len(classes))))
-    meaning = {IGNORE: IGNORE, **{i: i for i in range(len(names))}}
-    meaning |= {color_key(color): IGNORE for color in ignored}
-    meaning |= {color_key(color): i for i, color in enumerate(colors)}
-    return Table(list(names), list(colors), meaning)
+    cause, cure = (SMOOTH, SMOOTHED) if is_smoothed else (UNKNOWN, ADD)
+    found = f"{path} holds {describe_values(values)}"
+    about = path if is_smoothed else found
+    alike = "" if is_smoothed else f"hold {', '.join(map(in_words, sorted(values)[:8]))}"
+    return FileInputError(f"{found}, not in the class table; {cure}", cause, about, alike)

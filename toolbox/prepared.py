@@ -13,12 +13,22 @@ import torch
 from torch import Tensor
 
 from toolbox.cache import FACTS, PICTURES, ReadPair, fill, open_array, read_row
-from toolbox.errors import InputError, noted
+from toolbox.errors import InputError
 from toolbox.files import fingerprint
-from toolbox.masks import IGNORE, Table, resize_image, resize_mask
+from toolbox.findings import FileInputError, entries, noted, told
+from toolbox.masks import resize_image, resize_mask
 from toolbox.pictures import read_note, sample_sheet, save_picture
+from toolbox.remarks import (
+    cause_in_turning,
+    empty_classes,
+    note_on_ignored,
+    note_on_turned,
+    notes_on_splits,
+    same_pictures,
+)
 from toolbox.sources.base import Pair, Source
 from toolbox.splits import split_pairs
+from toolbox.values import IGNORE, Table
 
 
 def weigh_classes(pixels: Tensor, power: float) -> Tensor:
@@ -82,40 +92,20 @@ class Data:
         return float(np.median(np.sqrt(area / (height * width))))
 
 
-# ---- what no file shows by itself ----
-
-
-def same_pictures(data: Data) -> list[str]:
-    """Pictures that stand in two splits under two names."""
-    found, first = [], {}
-    for split, rows in data.splits.items():
-        for row in rows:
-            other, where = first.setdefault(int(data.digests[row]), (row, split))
-            if where != split:
-                found.append(
-                    f"{data.pairs[row].image} in {split} is the same picture as "
-                    f"{data.pairs[other].image} in {where}; take one of them out"
-                )
-    return found
-
-
-def check_whole(data: Data) -> list[str]:
+def check_whole(data: Data) -> list[FileInputError]:
     """What is amiss in all of it; in a published data set it is noted and stays as its owners
     made it."""
-    for split in data.splits:
-        if not data.counts(split).any():
-            data.notes.append(f"{split} has no pixel with a class: its scores stay empty")
-    problems = same_pictures(data)
+    images = [pair.image for pair in data.pairs]
+    counts = {split: data.pixels[rows].sum(axis=0) for split, rows in data.splits.items()}
+    data.notes += notes_on_splits(data.table.names, counts)
+    twice = same_pictures(images, data.splits, data.digests)
     if data.source.is_published:
-        data.notes += problems
+        data.notes += entries(twice, data.source.root)
         return []
-    for i, name in enumerate(data.table.names):
-        if not data.pixels[:, i].any():
-            problems.append(
-                f"no mask has a pixel of class {i} {name}; take its row out of classes.csv, or "
-                "mend the masks"
-            )
-    return problems
+    if not data.table.lists_ignore:
+        data.notes += note_on_ignored(counts)
+    data.notes += note_on_turned(images, data.sizes)
+    return twice + empty_classes(data.table.names, data.pixels)
 
 
 def make_ready(
@@ -155,12 +145,10 @@ def make_ready(
         name, size = source.root.name, tuple(image_size)
         data = Data(name, table, pairs, splits, size, source, read_pair, kept, *facts, source.notes)
         problems += check_whole(data)
-    problems = list(dict.fromkeys(problems))
     if problems:
-        raise InputError(
-            f"{len(problems)} thing(s) to put right in {source.root}, where {len(pairs)} pairs "
-            "were found:\n" + "\n".join(problems)
-        )
+        likely = source.likely_causes()
+        likely += cause_in_turning(problems, [pair.image for pair in pairs])
+        raise told(problems, source.root, len(pairs), likely)
     if keeps:  # held from here on, even if another process makes the cache anew meanwhile
         for name in PICTURES:
             open_array(folder / f"{name}.npy")

@@ -13,8 +13,8 @@ from toolbox import pictures, plots
 from toolbox.drawings import drawing, shown
 from toolbox.files import write_text
 from toolbox.keeping import Run
-from toolbox.masks import Table
 from toolbox.stages import count_parameters
+from toolbox.values import Table
 
 SUMS = {"pixel_accuracy": "pixel accuracy", "mean_iou": "mean IoU", "mean_dice": "mean Dice"}
 

@@ -11,9 +11,17 @@ import numpy as np
 
 from toolbox.errors import InputError
 from toolbox.files import list_files
-from toolbox.masks import Table, read_mask
+from toolbox.findings import Cause, FileInputError
+from toolbox.masks import read_mask, whole_numbers
+from toolbox.names import likely_cure
+from toolbox.values import Table
 
 SPLITS = ("train", "val", "test")
+NO_MASK = Cause("images have no mask", "take them out, or add masks of the same names")
+NO_IMAGE = Cause("masks have no image", "take them out, or add images of the same names")
+NO_FILE = Cause("things are no files", "put pictures there, or take them out")
+TWINS = Cause("files have the stem of another", "one picture has one file: take the others out")
+UNREADABLE = Cause("masks can't be read", "replace them or take them out")
 
 
 class Pair(NamedTuple):
@@ -21,6 +29,20 @@ class Pair(NamedTuple):
     mask: Path
     split: str = ""  # train, val or test where the owner says so
     group: str = ""  # pairs of one group (views of one car) stay in one split
+
+
+def no_file(path: Path) -> FileInputError | None:
+    """What to say of something that is no file; a pipe, say, would be read for ever."""
+    if path.is_file():
+        return None
+    if path.is_dir():
+        cure = "only train, val and test may be folders"
+        sentence = f"{path} is a folder where a picture was expected; {cure}"
+    elif not path.exists():
+        sentence = f"{path} is a link to nothing; put its file back or take it out"
+    else:
+        sentence = f"{path} is no file but a pipe, a socket or a device; take it out"
+    return FileInputError(sentence, NO_FILE, path)
 
 
 class Source:
@@ -31,7 +53,8 @@ class Source:
 
     def __init__(self, root: Path, name: str = ""):
         self.root, self.name = root, name
-        self.problems: list[str] = []  # what has to be put right before any training
+        self.problems: list[InputError | str] = []  # what has to be put right before any training
+        self.unpaired: tuple[list[str], list[str]] = [], []  # stems of images, and of masks
         self.notes: list[str] = []  # what is worth knowing
 
     def find_pairs(self) -> list[Pair]:
@@ -50,13 +73,18 @@ class Source:
     def read_values(self, path: Path, meaning: dict[int, int] | None = None) -> np.ndarray:
         """What read_mask gives; a file that it can't read is named."""
         try:
-            return self.read_mask(path, meaning)
+            values = np.asarray(self.read_mask(path, meaning))
+            if values.ndim != 2:
+                raise ValueError(f"its shape is {values.shape}, not (height, width)")
+            return whole_numbers(path, values) if self.reader() else values
         except (InputError, MemoryError):
             raise
         except Exception as error:  # a source's own reader may raise anything
-            raise InputError(
+            raise FileInputError(
                 f"{path} can't be read as a mask ({error or type(error).__name__}); replace it or "
-                "take it out"
+                "take it out",
+                UNREADABLE,
+                path,
             ) from error
 
     def reader(self) -> list[str]:
@@ -68,6 +96,10 @@ class Source:
     def pairs(self) -> list[Pair]:
         return self.find_pairs()
 
+    def likely_causes(self) -> list[str]:
+        """What may be behind many problems at once."""
+        return likely_cure(*self.unpaired)
+
     def by_stem(self, folder: Path, endings: Collection[str] = ()) -> dict[str, Path]:
         """A folder's files by their names without ending; with endings, only such files."""
         if not folder.is_dir():
@@ -78,20 +110,12 @@ class Source:
         for path in list_files(folder):
             if endings and path.suffix.lower() not in endings:
                 continue
-            if not path.exists():
-                self.problems.append(
-                    f"{path} is a link to nothing; put its file back or take it out"
-                )
-            elif path.is_dir():
-                self.problems.append(
-                    f"{path} is a folder where a picture was expected; only train, val and test "
-                    "may be folders"
-                )
+            if problem := no_file(path):
+                self.problems.append(problem)
             elif path.stem in found:
                 twin = found[path.stem].name
-                self.problems.append(
-                    f"{path} and {twin} have the same stem; one picture has one file"
-                )
+                sentence = f"{path} and {twin} have the same stem; one picture has one file"
+                self.problems.append(FileInputError(sentence, TWINS, f"{path} ({twin})"))
             else:
                 found[path.stem] = path
         return found
@@ -103,9 +127,11 @@ class Source:
             if stem not in images and stem.endswith("_mask"):
                 stem = stem.removesuffix("_mask")
                 if stem in masks:
-                    self.problems.append(
+                    sentence = (
                         f"{path} and {masks[stem].name} are masks of one picture; take one out"
                     )
+                    about = f"{path} ({masks[stem].name})"
+                    self.problems.append(FileInputError(sentence, TWINS, about))
             named[stem] = path
         return named
 
@@ -114,13 +140,13 @@ class Source:
         problem."""
         masks = self.drop_endings(images, masks)
         for stem in sorted(images.keys() - masks.keys()):
-            self.problems.append(
-                f"{images[stem]} has no mask; take it out, or add one of the same name"
-            )
+            self.unpaired[0].append(stem)
+            sentence = f"{images[stem]} has no mask; take it out, or add one of the same name"
+            self.problems.append(FileInputError(sentence, NO_MASK, images[stem]))
         for stem in sorted(masks.keys() - images.keys()):
-            self.problems.append(
-                f"{masks[stem]} has no image; take it out, or add one of the same name"
-            )
+            self.unpaired[1].append(stem)
+            sentence = f"{masks[stem]} has no image; take it out, or add one of the same name"
+            self.problems.append(FileInputError(sentence, NO_IMAGE, masks[stem]))
         both = sorted(images.keys() & masks.keys())
         return [Pair(images[stem], masks[stem], split) for stem in both]
 

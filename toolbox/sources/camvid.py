@@ -1,7 +1,7 @@
 """CamVid: the plainest source, to copy for another data set."""
 
-from toolbox.masks import IGNORE, Table
 from toolbox.sources.base import SPLITS, Pair, Source
+from toolbox.values import IGNORE, Table
 
 
 class CamVid(Source):

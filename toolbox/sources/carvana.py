@@ -1,7 +1,8 @@
 """Carvana: cars from 16 sides, binary."""
 
-from toolbox.masks import COLOR, JPEG, Table, color_key
+from toolbox.masks import JPEG
 from toolbox.sources.base import Pair, Source
+from toolbox.values import COLOR, Table, color_key
 
 
 class Carvana(Source):

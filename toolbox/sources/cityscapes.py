@@ -1,7 +1,8 @@
 """Cityscapes with 19, 24 or 34 classes, and GTA5 in the same colours."""
 
-from toolbox.masks import IGNORE, Table, color_key
-from toolbox.sources.base import Pair, Source
+from toolbox.findings import Cause, FileInputError
+from toolbox.sources.base import NO_MASK, Pair, Source
+from toolbox.values import IGNORE, Table, color_key
 
 # 24 classes told apart by colour, in the order of a published tutorial.
 NAMES_24 = (
@@ -30,7 +31,9 @@ class Cityscapes(Source):
                 pairs.append(Pair(image, masks[0], split, city))
             else:
                 expected = f"{folder / stem}gtFine_{' or '.join(self.kinds)}.png"
-                self.problems.append(f"{image} has no mask {expected}")
+                sentence = f"{image} has no mask {expected}"
+                cause = Cause(f"images have no mask of {' or '.join(self.kinds)}", NO_MASK.cure)
+                self.problems.append(FileInputError(sentence, cause, image))
         if (self.root / "leftImg8bit" / "test").is_dir():
             self.notes.append("test is left out: its owners keep its labels")
         return pairs

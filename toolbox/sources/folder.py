@@ -1,19 +1,25 @@
 """A folder of one's own: images/ and masks/, and classes.csv."""
 
 import os
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
-
-from toolbox.cache import remembered
+from toolbox.cache import TOO_BIG, remembered
+from toolbox.census import Census, count, from_json, of_mask, together
 from toolbox.errors import InputError
 from toolbox.files import file_facts, fingerprint, list_files
-from toolbox.masks import IGNORE, JPEG, SMOOTHED, Table, color_of, describe_values, read_class_table
+from toolbox.findings import Cause, FileInputError
+from toolbox.masks import read_mask
+from toolbox.offers import check_specks, guessed_table
+from toolbox.smoothing import MANY
 from toolbox.sources.base import SPLITS, Pair, Source
+from toolbox.tables import read_class_table
+from toolbox.values import IGNORE, Table
 
-OBJECT = [(0, 0, 0), (255, 190, 0)]  # the colours of background and object
+STRAY = Cause(
+    "files lie beside the folders of the splits", "put them into one of these or take them out"
+)
 
 
 class Folder(Source):
@@ -57,66 +63,67 @@ class Folder(Source):
             if (self.root / name).is_dir():
                 for path in list_files(self.root / name):
                     if path.name not in SPLITS:
-                        self.problems.append(
+                        sentence = (
                             f"{path} lies beside the folders of the splits; put it into one of "
                             "them or take it out"
                         )
+                        self.problems.append(FileInputError(sentence, STRAY, path))
 
     def table(self) -> Table:
         listed = self.root / "classes.csv"
-        if not listed.exists():
-            return self.binary_table()
+        if not os.path.lexists(listed):
+            self.find_misnamed_table()
+            return guessed_table(self.root, self.census())
         table = read_class_table(listed)
         greys = {color[0]: i for i, color in enumerate(table.colors) if len(set(color)) == 1}
-        if len(greys) == len(table.colors):
-            if self.mask_values().keys() - {IGNORE} <= greys.keys():
-                table.meaning.update(greys)  # the masks hold nothing else: greys they are, not ids
+        if len(greys) == len(table.colors) and not table.has_values:
+            census = self.census()
+            if census.values.keys() - {IGNORE} <= greys.keys():
+                # The masks hold nothing else: greys they are, not ids.
+                table.meaning.update(greys)
+            else:
+                check_specks(self.root, census)
         return table
 
-    def count_values(self, path: Path) -> Counter:
-        values, counts = np.unique(self.read_values(path), return_counts=True)
-        values = [int(value) for value in values]  # an array of True and False holds 0 and 1
-        return Counter(dict(zip(values, counts.tolist())))
+    def find_misnamed_table(self) -> None:
+        for path in list_files(self.root):
+            if path.name.lower() in ("classes.csv", "classes.csv.txt", "classes.txt"):
+                raise InputError(f"{path} is not read; call it {self.root / 'classes.csv'}")
 
-    def count_all(self) -> Counter:
-        values: Counter = Counter()
+    def count_values(self, path: Path) -> Census:
+        try:
+            return of_mask(path, self.read_values(path), is_picture=not self.reader())
+        except MemoryError as error:
+            sentence = f"{path} is too big for this machine's memory; {TOO_BIG.cure}"
+            raise FileInputError(sentence, TOO_BIG, path) from error
+
+    def count_all(self) -> dict:
         with ThreadPoolExecutor(os.cpu_count()) as threads:
-            for counted in threads.map(self.count_values, [pair.mask for pair in self.pairs]):
-                values.update(counted)
-        return values
+            counted = threads.map(self.count_values, [pair.mask for pair in self.pairs])
+            return together(counted).as_json()
 
-    def mask_values(self) -> Counter:
+    def census(self) -> Census:
         """All values in all masks with their pixel counts, remembered for unchanged files."""
         facts = file_facts([pair.mask for pair in self.pairs])
-        name = f"values-{fingerprint(facts, *self.reader())}"
-        values = remembered(name, self.count_all)
-        return Counter({int(value): count for value, count in values.items()})
+        name = f"census-{fingerprint(facts, *self.reader())}"
+        return from_json(remembered(name, self.count_all))
 
-    def binary_table(self) -> Table:
-        """Without classes.csv two values mean background and object; 255 beside 0 and 1 is
-        ignore."""
-        values = self.mask_values()
-        ignored = {255: IGNORE} if set(values) == {0, 1, 255} else {}
-        classes = sorted(values.keys() - ignored.keys())
-        if len(classes) != 2:
-            raise InputError(self.ask_for_table(values))
-        meaning = {classes[0]: 0, classes[1]: 1, **ignored}
-        return Table(["background", "object"], OBJECT, meaning)
+    def likely_causes(self) -> list[str]:
+        """What may be behind many problems: names that nearly fit, masks and pictures exchanged."""
+        return [*super().likely_causes(), *self.exchanged()]
 
-    def ask_for_table(self, values: Counter) -> str:
-        found = f"the masks in {self.root} hold {len(values)} values: {describe_values(values)}"
-        classes = sorted(values.keys() - {IGNORE})
-        are_ids = classes == list(range(len(classes)))
-        has_jpeg = any(pair.mask.suffix.lower() in JPEG for pair in self.pairs)
-        if has_jpeg or (len(values) > 40 and (not are_ids or len(values) == 256)):
-            return f"{found}; {SMOOTHED}"
-        rows = ["id,name,red,green,blue"]
-        for i, value in enumerate(classes):
-            made_up = i * 67 % 256, i * 131 % 256, i * 197 % 256
-            red, green, blue = made_up if are_ids else color_of(value)
-            rows.append(f"{i},class{i},{red},{green},{blue}")
-        return (
-            f"{found}; two values would mean background and object, others need "
-            f"{self.root / 'classes.csv'}. To start from, with names of your own:\n"
-            + "\n".join(rows)
-        )
+    def exchanged(self) -> list[str]:
+        """Whether images/ holds what masks do, few values, and masks/ what pictures do."""
+        some = self.pairs[:3]
+        if self.reader() or not some:
+            return []
+        kinds = []
+        for paths in ([pair.image for pair in some], [pair.mask for pair in some]):
+            with suppress(InputError, MemoryError):  # these are problems already
+                kinds.append([len(count(read_mask(path))) for path in paths])
+        if len(kinds) < 2 or max(kinds[0]) > 16 or min(kinds[1]) <= MANY:
+            return []
+        return [
+            f"{some[0].mask} and others look like pictures, and {some[0].image} and others like "
+            "masks: exchange what lies in images and in masks"
+        ]

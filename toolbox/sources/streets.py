@@ -5,10 +5,10 @@ from types import ModuleType
 from toolbox.bars import Counting
 from toolbox.errors import InputError
 from toolbox.files import writing
-from toolbox.masks import IGNORE, Table
 from toolbox.sources.base import Pair
 from toolbox.sources.folder import Folder
 from toolbox.sweeping import sweep_unfinished
+from toolbox.values import IGNORE, Table
 
 
 class Streets(Folder):

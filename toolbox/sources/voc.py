@@ -1,11 +1,16 @@
 """Pascal VOC, of 2007 and 2012."""
 
+import re
 from pathlib import Path
 
 from toolbox.errors import InputError
-from toolbox.masks import IGNORE, Table, color_key
+from toolbox.files import list_files
+from toolbox.findings import Cause, FileInputError
 from toolbox.sources.base import SPLITS, Pair, Source
+from toolbox.values import IGNORE, Table, color_key
 
+REMAINS = r"VOC(trainval|test)_.*\.tar|VOCdevkit"  # of a download that was stopped
+MISSING = Cause("files are not there, but the owners' lists name them", "unpack the archive anew")
 BORDER = (224, 224, 192)  # drawn around objects: no class
 
 
@@ -23,6 +28,20 @@ class VOC(Source):
     255 = ignore, the owners' lists."""
 
     year, splits = "2012", ("train", "val")
+
+    def check_place(self) -> None:
+        """Gigabytes are unpacked only where they are expected: where nothing else lies, or in the
+        project's own Dataset folder."""
+        if self.root.exists() and not self.root.is_dir():
+            raise InputError(f"{self.root} is no folder; set data_dir to one")
+        here = list_files(self.root) if self.root.is_dir() else []
+        others = [path for path in here if not re.fullmatch(REMAINS, path.name)]
+        if others and not (self.root / "make_streets.py").exists():
+            raise InputError(
+                f"{self.root} holds no VOCdevkit/VOC{self.year}, but {others[0].name} and so on; "
+                "set data_dir to the folder in which VOCdevkit lies, or to an empty one to "
+                "download it to"
+            )
 
     def download(self, folder: Path) -> None:
         from torchvision.datasets import VOCSegmentation  # slow to import, so only here
@@ -43,6 +62,7 @@ class VOC(Source):
         folder, pairs = self.root / "VOCdevkit" / f"VOC{self.year}", []
         lists = folder / "ImageSets" / "Segmentation"
         if not (lists / "train.txt").exists():
+            self.check_place()
             self.download(folder)
         for split in self.splits:
             if not (lists / f"{split}.txt").exists():
@@ -53,7 +73,8 @@ class VOC(Source):
                 pairs.append(Pair(Path(image), Path(mask), split))
         missing = {path for pair in pairs for path in pair[:2] if not path.exists()}
         for path in sorted(missing):
-            self.problems.append(f"{path} is not there, but the owners' lists name it")
+            sentence = f"{path} is not there, but the owners' lists name it"
+            self.problems.append(FileInputError(sentence, MISSING, path))
         return [pair for pair in pairs if not missing & {*pair[:2]}]
 
     def table(self) -> Table:
