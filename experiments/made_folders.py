@@ -362,8 +362,9 @@ def make_pairs(made: Made, writer_of: Callable, chance: random.Random, rng) -> W
 
 def spoil(made: Made, what: str, chance: random.Random) -> None:
     """One thing more, that has to be refused if it is not harmless."""
-    keys = list(made.masks)
-    key = chance.choice(keys)
+    if not made.masks:
+        raise ValueError("nothing is left to spoil")
+    key = chance.choice(list(made.masks))
     image, mask = made.root / key, made.masks[key]
     path = chance.choice((image, mask))
     if what == "junk":

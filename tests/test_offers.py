@@ -254,6 +254,27 @@ def test_classes_that_fill_areas_are_not_taken_for_smoothing(tmp_path, values):
     assert "blue" in refused(folder)
 
 
+def test_rare_classes_beside_common_ones_are_not_taken_for_smoothing(tmp_path):
+    mask = np.zeros((48, 48), np.uint8)
+    mask[:20, :20], mask[30:36, :6], mask[30:36, 20:26] = 40, 41, 3
+    assert "3,class3," in refused(folder_of_discs(tmp_path, [Image.fromarray(mask)] * 3))
+
+
+def test_specks_of_1_beside_0_and_255_are_no_object(tmp_path):
+    """Of 0, 1 and 255 the last is ignored otherwise, and the object lost."""
+    mask = np.zeros((48, 48), np.uint8)
+    mask[:24] = 255
+    mask[30::4, ::3] = 1  # 3.5 % of the pixels
+    folder = folder_of_discs(tmp_path, [Image.fromarray(mask)] * 3)
+    assert "and 1 fills no area; so many come from saving as JPEG" in refused(folder)
+    (folder / "classes.csv").write_text("id,name,red,green,blue\n0,no,0,0,0\n1,yes,255,255,255\n")
+    assert "and 1 fills no area" in refused(folder)
+    (folder / "classes.csv").write_text(
+        "id,name,red,green,blue,value\n0,no,0,0,0,0\n1,yes,255,255,255,1\n"
+    )
+    assert prepare(str(folder), "", (48, 48)).read(0)[1][30, 0] == 1
+
+
 def test_seventy_classes_with_gaps_are_not_taken_for_smoothing(tmp_path):
     numbers = np.arange(2, 142, 2)
     mask = np.kron(np.resize(numbers, (12, 12)), np.ones((4, 4), int)).astype(np.uint8)
