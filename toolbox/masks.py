@@ -144,7 +144,8 @@ def check_palette(path: Path, picture: Image.Image, meaning: dict[int, int]) -> 
 def check_jpeg(path: Path, mask: np.ndarray, meaning: dict[int, int]) -> None:
     """A JPEG's values are near what they were: not to be told apart where classes are as near."""
     values = np.unique(mask).tolist()
-    if len(values) == 1 or {*values} <= {0, 255}:  # these are as they were
+    are_sure = len(values) == 1 or {*values} <= {0, 255}  # these are as they were
+    if are_sure or not {*values} <= meaning.keys():  # what no class has is said elsewhere
         return
     for value in values:
         for other, its_class in meaning.items():
