@@ -312,7 +312,7 @@ def make_pairs(made: Made, writer_of: Callable, chance: random.Random, rng) -> W
         drawn = [np.searchsorted(sorted({*range(len(present))}), one) for one in drawn]
     writer = writer_of(len(present), chance.random() < 0.3)
     made.note(f"{count} pairs of {len(present)} classes as {writer.kind}")
-    if len(present) < 2:
+    if len(present) < 2 and not writer.void:
         made.note("no two classes", made.must)
     if count < 2:
         made.note("no two pairs", made.must)
@@ -378,6 +378,8 @@ def spoil(made: Made, what: str, chance: random.Random) -> None:
         path.write_bytes(content[: chance.randrange(1, len(content))])
         made.note(what, made.must)
         return
+    if what == "sideways" and any(one is None for one in made.classes.values()):
+        return  # what lies on its side already may be put right so
     made.note(what, made.must)
     if what == "orphan":
         path.unlink()
@@ -411,8 +413,6 @@ def spoil(made: Made, what: str, chance: random.Random) -> None:
                 larger = picture.resize([2 * side for side in picture.size], 0)
             larger.save(one)
     elif what == "sideways":
-        if None in made.classes.values():
-            raise ValueError("what lies on its side already may be put right so")
         for one in made.masks.values():
             with Image.open(one) as picture:
                 turned = picture.transpose(Image.Transpose.ROTATE_90)

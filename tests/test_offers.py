@@ -159,6 +159,16 @@ def test_greys_saved_as_numbers_here_and_as_colours_there_are_one(tmp_path):
     assert data.read(2)[1][ids[2] == 0].max() == 0 and len(data.table.names) == 5
 
 
+def test_a_table_of_greys_fits_masks_of_numbers_beside_masks_of_colours(tmp_path):
+    ids = areas(2)
+    black_and_white = rgb([(0, 0, 0), (255, 255, 255)])
+    two = grey(np.array([0, 255], np.uint8))
+    folder = folder_of(tmp_path, [two(ids[0]), black_and_white(ids[1]), two(ids[2])])
+    (folder / "classes.csv").write_text("id,name,red,green,blue\n0,no,0,0,0\n1,yes,255,255,255\n")
+    data = prepare(str(folder), "", (16, 16))
+    assert all(np.array_equal(data.read(i)[1], ids[i]) for i in range(3))
+
+
 def test_one_value_is_nothing_to_tell_apart(tmp_path):
     for value in (0, 255):
         folder = folder_of(tmp_path, [Image.new("L", (16, 16), value)] * 3)

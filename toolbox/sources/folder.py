@@ -15,7 +15,7 @@ from toolbox.offers import check_specks, guessed_table
 from toolbox.smoothing import MANY
 from toolbox.sources.base import SPLITS, Pair, Source
 from toolbox.tables import read_class_table
-from toolbox.values import IGNORE, Table
+from toolbox.values import COLOR, IGNORE, Table
 
 STRAY = Cause(
     "files lie beside the folders of the splits", "put them into one of these or take them out"
@@ -78,8 +78,9 @@ class Folder(Source):
         greys = {color[0]: i for i, color in enumerate(table.colors) if len(set(color)) == 1}
         if len(greys) == len(table.colors) and not table.has_values:
             census = self.census()
-            if census.values.keys() - {IGNORE} <= greys.keys():
-                # The masks hold nothing else: greys they are, not ids.
+            numbers = {value for value in census.values if value < COLOR}
+            if numbers and numbers - {IGNORE} <= greys.keys():
+                # The masks hold no others: greys they are, not ids.
                 table.meaning.update(greys)
             else:
                 check_specks(self.root, census)
