@@ -1,7 +1,6 @@
 """The data sets that are read as their owners lay them out, by name. A new one gets its line in
 SOURCES."""
 
-import os
 from pathlib import Path
 
 from toolbox.errors import InputError
@@ -37,6 +36,6 @@ def open_source(dataset: str, data_dir: str) -> Source:
         root = named.get(dataset) or named.get(family) or Path(data_dir)
         return SOURCES[dataset](root, dataset)
     for root in (Path(dataset), Path(data_dir, dataset)):
-        if os.path.isdir(root):  # also says so of what can be no name
+        if root.is_dir():
             return Folder(root, dataset)
     raise InputError(f"dataset is {dataset!r}, neither a folder nor one of {', '.join(SOURCES)}")
