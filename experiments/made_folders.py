@@ -376,7 +376,7 @@ def spoil(made: Made, what: str, chance: random.Random) -> None:
     if what == "truncated":
         content = path.read_bytes()
         path.write_bytes(content[: chance.randrange(1, len(content))])
-        made.note(what, made.must)
+        made.note(what, made.may)  # all pixels may be there
         return
     if what == "sideways" and any(one is None for one in made.classes.values()):
         return  # what lies on its side already may be put right so
