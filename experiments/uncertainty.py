@@ -19,7 +19,7 @@ import inference
 from dataset import SegmentationDataset
 from toolbox.machine import Place
 from toolbox.masks import IGNORE, read_image, resize_image
-from toolbox.plots import new_figure, save_figure
+from toolbox.plots import new_figure
 from toolbox.settings import run_script
 from utils import load_checkpoint
 
@@ -58,20 +58,19 @@ def main() -> None:
     curves = {}
     for name, values in zip(("total", "epistemic"), uncertain):
         curves[name] = error_of_kept(wrong, values, shares)
-    figure = new_figure(6, 3.6)
-    axes = figure.subplots()
-    for name, curve in curves.items():
-        label = f"kept by {name} uncertainty"
-        axes.plot(shares * 100, curve * 100, "o-", markersize=3, label=label)
-    axes.set(
-        xlabel="% of pixels kept, the most certain first",
-        ylabel="% of them wrong",
-        title=f"{split} split, {passes} passes",
-        ylim=(0, None),
-    )
-    axes.grid(alpha=0.3)
-    axes.legend()
-    save_figure(Path("TrainingOutput") / "uncertainty.png", figure)
+    with new_figure(Path("TrainingOutput") / "uncertainty.png", 6, 3.6) as figure:
+        axes = figure.subplots()
+        for name, curve in curves.items():
+            label = f"kept by {name} uncertainty"
+            axes.plot(shares * 100, curve * 100, "o-", markersize=3, label=label)
+        axes.set(
+            xlabel="% of pixels kept, the most certain first",
+            ylabel="% of them wrong",
+            title=f"{split} split, {passes} passes",
+            ylim=(0, None),
+        )
+        axes.grid(alpha=0.3)
+        axes.legend()
     what = "share of pixels kept, and of them wrong by total and by epistemic uncertainty"
     print(f"{split} split, {passes} passes; {what}")
     for share, *errors in zip(shares, *curves.values()):

@@ -18,6 +18,7 @@ from toolbox.errors import InputError, is_out_of_memory
 from toolbox.files import write_atomic
 
 FORMAT = 1
+FARTHEST = 2**16 + 22  # bytes from a zip file's end, where its last record may begin
 NEEDED = {"format", "model", "weights", "classes", "image_size"}
 # What other files begin with, and what they are then.
 BEGINNINGS = {
@@ -96,9 +97,11 @@ def unreadable_content(path: Path, error: Exception) -> InputError:
         )
     with open(path, "rb") as file:
         beginning = file.read(64)
-    if zipfile.is_zipfile(path):
+        file.seek(max(0, path.stat().st_size - FARTHEST))
+        has_end = b"PK\5\6" in file.read()
+    if has_end:
         return unreadable_zip(path, error)
-    if not beginning or beginning.startswith(b"PK"):
+    if b"PK".startswith(beginning[:2]):
         size = path.stat().st_size
         return InputError(f"{path} is cut off: only {size:,} bytes are left of it; {cure(path)}")
     for start, kind in BEGINNINGS.items():
