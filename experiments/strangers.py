@@ -103,7 +103,10 @@ class House:
             self.theirs |= {f"{place}/{name}": found[name] for name in chosen}
 
     def put_model(self) -> None:
-        """Somebody's own model, where the next run puts its best weights."""
+        """Somebody's own model, where the next run puts its best weights; not over another, which a
+        run that was killed had no time to keep."""
+        if self.models and self.models[-1] not in self.kept_models(snapshot(self.folder), "-"):
+            return
         content = f"somebody's model {self.chance.random()}".encode()
         (self.folder / "unet_model.pth").write_bytes(content)
         self.models.append(hashlib.blake2b(content).hexdigest())
@@ -112,12 +115,23 @@ class House:
         """What of theirs is not as it was."""
         now = snapshot(self.folder)
         found = [name for name, digest in self.theirs.items() if now.get(name) != digest]
-        kept = {now[name] for name in now if name.startswith("unet_model") and "/" not in name}
-        return found + ["unet_model.pth"] * len({*self.models} - kept)
+        return found + ["unet_model.pth"] * len({*self.models} - self.kept_models(now))
+
+    def kept_models(self, now: dict[str, str], after: str = "") -> set[str]:
+        """What unet_model.pth and those kept beside it hold."""
+        return {
+            digest
+            for name, digest in now.items()
+            if name.startswith(f"unet_model{after}") and "/" not in name
+        }
 
     # ---- commands ----
 
     def in_house(self, work: Callable[[], int | None], limit: float) -> Ending:
+        # A file of its own: those who drew for one that was killed still write into the last one.
+        self.log.unlink(missing_ok=True)
+        self.log.touch()
+
         def start() -> int | None:
             os.chdir(self.folder)
             cache.CACHE = self.folder / "Dataset" / "cache"
