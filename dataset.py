@@ -27,13 +27,6 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import cv2
-import numpy as np
-import torch
-from numpy import ndarray
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-
 from toolbox import prepared
 from toolbox.errors import check_parts
 from toolbox.machine import leave_signals_to_parent
@@ -53,6 +46,13 @@ from toolbox.prepared import (
 from toolbox.settings import augmentation_of, check, pick, run_with_constants
 from toolbox.sources import open_source
 from toolbox.sources.base import Pair
+
+import cv2
+import numpy as np
+import torch
+from numpy import ndarray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # else its import asks the network for a newer version
 

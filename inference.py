@@ -16,12 +16,6 @@ that the passes disagree about (epistemic: not learnt yet, more pictures would h
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
-from model import UNet, build_model
 from toolbox.colouring import Colouring
 from toolbox.descriptions import check_scale
 from toolbox.errors import InputError
@@ -30,6 +24,13 @@ from toolbox.machine import Place
 from toolbox.processes import from_first, join_processes
 from toolbox.settings import check, run_script, settings_of
 from toolbox.tiles import Prediction, logit_strips, upsampled
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model import UNet, build_model
 from utils import load_checkpoint
 
 checkpoint = "unet_model.pth"  # or an earlier run's TrainingOutput/<run>/best.pth

@@ -38,10 +38,6 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
 from toolbox.layers import (
     activate,
     check_architecture,
@@ -60,6 +56,10 @@ from toolbox.settings import (
 )
 from toolbox.sources import open_source
 from toolbox.stages import print_stages
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 Widths = Sequence[int]  # channels of each level
 

@@ -16,18 +16,6 @@ import copy
 import sys
 from collections.abc import Iterator
 
-import torch
-from torch import Tensor
-
-from dataset import (
-    Data,
-    SegmentationDataset,
-    make_augment,
-    ordered_batches,
-    prepare,
-    training_batches,
-)
-from model import UNet, build_model
 from toolbox import reports, settings
 from toolbox.errors import memory_explained
 from toolbox.finding import find_run
@@ -50,12 +38,20 @@ from toolbox.processes import (  # with one process all of these give back what 
 )
 from toolbox.tiles import classes_at
 from toolbox.watch import judging
-from utils import (
-    ConfusionMatrix,
-    Loss,
-    learning_rate,
-    make_loss,
+
+import torch
+from torch import Tensor
+
+from dataset import (
+    Data,
+    SegmentationDataset,
+    make_augment,
+    ordered_batches,
+    prepare,
+    training_batches,
 )
+from model import UNet, build_model
+from utils import ConfusionMatrix, Loss, learning_rate, make_loss
 
 # the dozen that most people change
 dataset = "streets"  # or camvid, cityscapes, carvana, voc2012, …, or a folder of your own

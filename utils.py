@@ -17,14 +17,15 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from toolbox.checkpoints import read_checkpoint, save_tensors
+from toolbox.errors import check_parts
+from toolbox.masks import IGNORE
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from model import build_model
-from toolbox.checkpoints import read_checkpoint, save_tensors
-from toolbox.errors import check_parts
-from toolbox.masks import IGNORE
 
 # Losses take log-probabilities (B, K, H, W), made in make_loss, and give a number a picture, (B,).
 

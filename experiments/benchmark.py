@@ -28,6 +28,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from toolbox import cache, settings
+from toolbox.errors import InputError, check_parts
+from toolbox.files import write_text
+from toolbox.machine import Place
+from toolbox.processes import cores
+
 import textbook
 from measuring import (
     add_share,
@@ -47,11 +53,6 @@ import inference
 import train
 from dataset import SegmentationDataset, make_augment, prepare, training_batches
 from model import build_model
-from toolbox import cache, settings
-from toolbox.errors import InputError, check_parts
-from toolbox.files import write_text
-from toolbox.machine import Place
-from toolbox.processes import cores
 from utils import save_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent

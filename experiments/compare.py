@@ -19,10 +19,11 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from dataset import prepare, training_batches
 from toolbox import settings
 from toolbox.errors import InputError
 from toolbox.machine import Place
+
+from dataset import prepare, training_batches
 
 ROOT = Path(__file__).resolve().parent.parent
 

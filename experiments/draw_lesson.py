@@ -14,14 +14,15 @@ from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import inference
-from dataset import make_augment, prepare, read_pair
 from toolbox.machine import Place
 from toolbox.masks import resize_image
 from toolbox.pictures import color_mask, save_picture, sheet
 from toolbox.plots import new_figure, save_figure
 from toolbox.prepared import Data
 from toolbox.settings import augmentation_of, pick, read_constants, run_script
+
+import inference
+from dataset import make_augment, prepare, read_pair
 from utils import ConfusionMatrix, learning_rate, load_checkpoint, make_loss
 
 checkpoint = "unet_model.pth"  # of a U-Net

@@ -34,6 +34,11 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(1, str(Path(__file__).resolve().parent.parent / "tests"))
+from toolbox import cache, plots
+from toolbox.digests import Strange, digest_of
+from toolbox.muon import make_optimizer
+from toolbox.settings import run_script
+
 from conftest import TINY, draw_squares
 from test_resume import assert_same
 from trying import Tally, fault_of, try_out
@@ -41,10 +46,6 @@ from trying import Tally, fault_of, try_out
 import inference
 import train
 from model import build_model
-from toolbox import cache, plots
-from toolbox.digests import Strange, digest_of
-from toolbox.muon import make_optimizer
-from toolbox.settings import run_script
 
 checkpoints = 2000
 seed = 0

@@ -22,13 +22,14 @@ import albumentations  # noqa: F401  imported once, before any child
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from toolbox import cache
+from toolbox.settings import read_constants, run_script
+from toolbox.values import IGNORE
+
 from made_folders import LOSSLESS, VOID, Made, make_folder
 from trying import Tally, fault_of, snapshot, try_out
 
 import dataset
-from toolbox import cache
-from toolbox.settings import read_constants, run_script
-from toolbox.values import IGNORE
 
 folders = 1000
 seed = 0

@@ -22,14 +22,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(1, str(Path(__file__).resolve().parent.parent / "tests"))
+from toolbox import cache, constants, plots, settings
+from toolbox.checkpoints import load_tensors
+from toolbox.kinds import INFERENCE, KINDS, TRAINING
+
 from conftest import ROOT, TINY, draw_squares
 from trying import Tally, fault_of, snapshot, try_out
 
 import inference  # noqa: F401  imported once, before any child
 import train  # noqa: F401
-from toolbox import cache, constants, plots, settings
-from toolbox.checkpoints import load_tensors
-from toolbox.kinds import INFERENCE, KINDS, TRAINING
 
 tries = 2000
 seed = 0

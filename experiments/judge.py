@@ -10,8 +10,6 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import inference
-from dataset import SegmentationDataset, prepare
 from toolbox.bars import Counting
 from toolbox.descriptions import check_constants
 from toolbox.machine import Place
@@ -19,6 +17,9 @@ from toolbox.masks import read_image, resize_image
 from toolbox.prepared import Data
 from toolbox.reports import closing_table, report_of
 from toolbox.settings import pick, run_script
+
+import inference
+from dataset import SegmentationDataset, prepare
 from utils import ConfusionMatrix, load_checkpoint
 
 checkpoint = "unet_model.pth"

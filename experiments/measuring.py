@@ -8,6 +8,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from toolbox.errors import InputError
+from toolbox.machine import Place
+
 import cv2
 import numpy as np
 import torch
@@ -16,9 +19,6 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
-
-from toolbox.errors import InputError
-from toolbox.machine import Place
 
 ROOT = Path(__file__).resolve().parent.parent
 

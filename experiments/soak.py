@@ -31,6 +31,10 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(1, str(Path(__file__).resolve().parent.parent / "tests"))
+from toolbox import cache
+from toolbox.errors import InputError
+from toolbox.settings import run_script
+
 from conftest import TINY, draw_squares
 from strangers import soak_strangers
 from test_resume import assert_same
@@ -38,9 +42,6 @@ from trying import in_child, wait
 
 import inference
 import train
-from toolbox import cache
-from toolbox.errors import InputError
-from toolbox.settings import run_script
 from utils import load_checkpoint
 
 kills = 200

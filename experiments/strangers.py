@@ -8,6 +8,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from toolbox import cache
+from toolbox.constants import read_constants
+from toolbox.files import LOCK
+
 from conftest import TINY, draw_squares
 from PIL import Image
 from trying import Tally, fault_of, snapshot, try_out
@@ -17,9 +21,6 @@ import inference
 import model
 import train
 from Dataset import make_streets
-from toolbox import cache
-from toolbox.constants import read_constants
-from toolbox.files import LOCK
 
 RUN = {**TINY, "training_iterations": 6, "save_model_interval": 1, "dataset": "own", "seed": 1}
 NAMES = """

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from toolbox.errors import InputError
+
+import torch
 
 LONGEST = 60  # lines of a refusal
 

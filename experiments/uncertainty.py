@@ -13,14 +13,15 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from judge import data_of
-
-import inference
-from dataset import SegmentationDataset
 from toolbox.machine import Place
 from toolbox.masks import IGNORE, read_image, resize_image
 from toolbox.plots import new_figure
 from toolbox.settings import run_script
+
+from judge import data_of
+
+import inference
+from dataset import SegmentationDataset
 from utils import load_checkpoint
 
 checkpoint = "unet_model.pth"

@@ -20,10 +20,11 @@ with warnings.catch_warnings():  # what other packages warn of while they are im
     import segmentation_models_pytorch  # noqa: F401
     import torchmetrics  # noqa: F401
 
-import dataset
-import train
 from toolbox import cache, findings, settings
 from toolbox.machine import Place
+
+import dataset
+import train
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = dict(

@@ -1,10 +1,11 @@
+from toolbox import advice
+
 import numpy as np
 from conftest import draw_squares, move_into_splits
 from PIL import Image
 
 import train
 from model import build_model
-from toolbox import advice
 
 WARNINGS = {
     "absent": "it can't be learnt",

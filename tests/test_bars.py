@@ -3,9 +3,9 @@ import subprocess
 import sys
 import time
 
-import pytest
-
 from toolbox import bars
+
+import pytest
 
 
 def test_in_a_file_a_bar_is_a_line_now_and_then(project, tmp_path):

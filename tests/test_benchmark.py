@@ -2,6 +2,9 @@
 
 import json
 
+from toolbox import settings
+from toolbox.errors import InputError
+
 import benchmark
 import measuring
 import pytest
@@ -10,8 +13,6 @@ import torch
 
 import train
 from model import build_model
-from toolbox import settings
-from toolbox.errors import InputError
 
 
 def test_work_is_counted_as_published_for_the_papers_net():

@@ -6,6 +6,11 @@ import os
 import shutil
 from pathlib import Path
 
+from toolbox import cache
+from toolbox.errors import InputError
+from toolbox.masks import COLOR
+from toolbox.sources.folder import Folder
+
 import layouts
 import numpy as np
 import pytest
@@ -14,10 +19,6 @@ from PIL import Image
 
 import dataset
 from dataset import prepare
-from toolbox import cache
-from toolbox.errors import InputError
-from toolbox.masks import COLOR
-from toolbox.sources.folder import Folder
 
 
 def test_the_cache_equals_reading_and_follows_changed_files(tmp_path):

@@ -12,6 +12,9 @@ import time
 import zipfile
 from pathlib import Path
 
+from toolbox import checkpoints, digests
+from toolbox.errors import InputError
+
 import pytest
 import torch
 from conftest import ROOT
@@ -19,8 +22,6 @@ from PIL import Image
 
 import inference
 from model import UNet, build_model
-from toolbox import checkpoints, digests
-from toolbox.errors import InputError
 from utils import load_checkpoint, save_checkpoint
 
 MODEL = dict(architecture="unet", num_classes=3, in_channels=3, features=[4, 8], dropout=[0.0, 0.1])

@@ -7,6 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from toolbox import colouring
+from toolbox.colouring import Colouring
+from toolbox.errors import InputError
+from toolbox.outputs import name_outputs
+
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -15,10 +20,6 @@ from test_inference import make_place, save
 
 import inference
 import utils
-from toolbox import colouring
-from toolbox.colouring import Colouring
-from toolbox.errors import InputError
-from toolbox.outputs import name_outputs
 
 
 @pytest.fixture

@@ -2,6 +2,9 @@
 
 import json
 
+from toolbox import settings
+from toolbox.errors import InputError
+
 import compare
 import judge
 import numpy as np
@@ -11,8 +14,6 @@ from conftest import draw_squares
 
 import inference
 import train
-from toolbox import settings
-from toolbox.errors import InputError
 from utils import load_checkpoint
 
 

@@ -7,6 +7,10 @@ import subprocess
 import sys
 from functools import partial
 
+from toolbox import settings
+from toolbox.errors import InputError
+from toolbox.masks import COLOR, IGNORE, color_key, resize_image, resize_mask
+
 import cv2
 import numpy as np
 import pytest
@@ -23,9 +27,6 @@ from dataset import (
     read_ids,
     training_batches,
 )
-from toolbox import settings
-from toolbox.errors import InputError
-from toolbox.masks import COLOR, IGNORE, color_key, resize_image, resize_mask
 
 
 def test_coloured_masks_are_looked_up_by_colour(tmp_path):

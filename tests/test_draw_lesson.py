@@ -1,5 +1,7 @@
 import re
 
+from toolbox.settings import override, read_constants, settings_of
+
 import draw_lesson
 import pytest
 import torch
@@ -8,7 +10,6 @@ from PIL import Image
 
 import utils
 from model import DoubleConv, build_model
-from toolbox.settings import override, read_constants, settings_of
 
 LESSON = ROOT / "docs" / "lesson.md"
 TEXT = LESSON.read_text(encoding="utf-8")

@@ -4,15 +4,16 @@ import csv
 import json
 import warnings
 
+from toolbox import files, pictures, plots, reports
+from toolbox.drawings import drawing, shown
+from toolbox.errors import InputError
+
 import numpy as np
 import pytest
 from conftest import draw_squares
 from PIL import Image
 
 import train
-from toolbox import files, pictures, plots, reports
-from toolbox.drawings import drawing, shown
-from toolbox.errors import InputError
 
 HOSTILE = (
     r"$\frac$",

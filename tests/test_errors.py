@@ -69,3 +69,16 @@ def test_a_path_that_no_disk_can_have_is_named(tmp_path):
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert name in done.stderr and "File name too long" in done.stderr
+
+
+def test_ctrl_c_while_everything_is_imported_is_no_traceback():
+    script = subprocess.Popen(
+        [sys.executable, "-X", "importtime", "train.py"], cwd=ROOT, stderr=subprocess.PIPE
+    )
+    for line in script.stderr:  # a word for each module that was imported
+        if b" torch._C" in line or b"torch.types" in line:
+            break
+    script.send_signal(signal.SIGINT)
+    rest = script.communicate(timeout=30)[1]
+    assert script.returncode in (130, -signal.SIGINT)
+    assert b"Traceback" not in rest and b"stopped" in rest

@@ -1,7 +1,7 @@
-import pytest
-
 from toolbox import files
 from toolbox.errors import InputError
+
+import pytest
 
 
 def test_a_file_that_another_program_holds_for_a_moment_is_replaced_after_it(tmp_path, monkeypatch):

@@ -3,16 +3,17 @@
 import os
 from pathlib import Path
 
+from toolbox import findings
+from toolbox.errors import InputError
+from toolbox.findings import FIRST_LINE, Cause, FileInputError, told
+from toolbox.names import likely_cure
+
 import numpy as np
 import pytest
 from conftest import draw_squares
 from PIL import Image
 
 from dataset import prepare
-from toolbox import findings
-from toolbox.errors import InputError
-from toolbox.findings import FIRST_LINE, Cause, FileInputError, told
-from toolbox.names import likely_cure
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,12 @@ import tempfile
 import time
 from pathlib import Path
 
+from toolbox import files, runs
+from toolbox.constants import read_constants
+from toolbox.errors import InputError
+from toolbox.files import LOCK
+from toolbox.sources.streets import Streets
+
 import pytest
 import torch
 from conftest import draw_squares
@@ -14,11 +20,6 @@ from trying import snapshot
 import dataset
 import train
 from Dataset import make_streets
-from toolbox import files, runs
-from toolbox.constants import read_constants
-from toolbox.errors import InputError
-from toolbox.files import LOCK
-from toolbox.sources.streets import Streets
 from utils import load_checkpoint
 
 FOREIGN = (

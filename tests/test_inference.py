@@ -5,6 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from toolbox import tiles
+from toolbox.errors import InputError
+from toolbox.machine import Place
+from toolbox.masks import read_image, resize_image
+
 import numpy as np
 import pytest
 import torch
@@ -14,10 +19,6 @@ from PIL import Image
 import inference
 import utils
 from model import UNet, build_model
-from toolbox import tiles
-from toolbox.errors import InputError
-from toolbox.machine import Place
-from toolbox.masks import read_image, resize_image
 
 CLASSES = [
     {"name": "ground", "color": [0, 0, 0]},

@@ -10,6 +10,12 @@ import time
 import unicodedata
 from pathlib import Path
 
+from toolbox import colouring
+from toolbox.colouring import Colouring
+from toolbox.errors import InputError
+from toolbox.outputs import Job, name_outputs
+from toolbox.pictures import read_note, save_picture
+
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -19,11 +25,6 @@ from trying import snapshot
 
 import inference
 import utils
-from toolbox import colouring
-from toolbox.colouring import Colouring
-from toolbox.errors import InputError
-from toolbox.outputs import Job, name_outputs
-from toolbox.pictures import read_note, save_picture
 
 
 @pytest.fixture

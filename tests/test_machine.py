@@ -2,11 +2,11 @@ import platform
 import subprocess
 import sys
 
+from toolbox.machine import Place
+
 import pytest
 import torch
 from conftest import ROOT
-
-from toolbox.machine import Place
 
 
 @pytest.mark.skipif(

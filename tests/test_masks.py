@@ -2,6 +2,10 @@
 
 import os
 
+from toolbox import masks
+from toolbox.errors import InputError
+from toolbox.masks import IGNORE, color_key, read_image, resize_mask
+
 import numpy as np
 import pytest
 from conftest import draw_squares
@@ -9,9 +13,6 @@ from PIL import Image
 
 import dataset
 from dataset import prepare, read_ids
-from toolbox import masks
-from toolbox.errors import InputError
-from toolbox.masks import IGNORE, color_key, read_image, resize_mask
 
 COLORS = np.random.default_rng(0).integers(0, 256, (6, 7, 3)).astype(np.uint8)
 

@@ -1,9 +1,9 @@
 import subprocess
 import sys
 
-import pytest
-
 from toolbox import memory
+
+import pytest
 
 TOO_MUCH = """
 import train, toolbox.machine, torch

@@ -1,15 +1,16 @@
 import subprocess
 import sys
 
+from toolbox.errors import InputError
+from toolbox.layers import margin
+from toolbox.stages import count_parameters
+
 import pytest
 import torch
 from conftest import ROOT
 from torch import nn
 
 from model import DoubleConv, NestedUNet, UNet, build_model
-from toolbox.errors import InputError
-from toolbox.layers import margin
-from toolbox.stages import count_parameters
 
 
 @pytest.mark.parametrize("height, width", [(1, 1), (1, 33), (16, 16), (17, 31), (50, 3)])

@@ -1,6 +1,6 @@
-import torch
-
 from toolbox.muon import Muon, orthogonal
+
+import torch
 
 
 def test_orthogonal_makes_all_directions_about_as_strong():

@@ -4,15 +4,16 @@ gets none."""
 import io
 from pathlib import Path
 
+from toolbox.errors import InputError
+from toolbox.masks import IGNORE
+from toolbox.tables import read_class_table
+
 import numpy as np
 import pytest
 from conftest import draw_squares
 from PIL import Image
 
 from dataset import prepare, read_ids
-from toolbox.errors import InputError
-from toolbox.masks import IGNORE
-from toolbox.tables import read_class_table
 
 COLORS = [(0, 0, 0), (255, 0, 0), (0, 0, 255), (90, 90, 90), (91, 90, 90)]
 

@@ -1,9 +1,9 @@
+from toolbox import pictures
+from toolbox.masks import IGNORE
+
 import numpy as np
 import torch
 from PIL import Image
-
-from toolbox import pictures
-from toolbox.masks import IGNORE
 
 
 def test_row_6_masks_hold_ids_show_colours_and_keep_255(tmp_path):

@@ -1,9 +1,9 @@
 import math
 
+from toolbox import plots
+
 import torch
 from PIL import Image
-
-from toolbox import plots
 
 
 def test_plots_are_drawn(tmp_path):

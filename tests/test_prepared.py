@@ -2,18 +2,19 @@
 
 import itertools
 
-import numpy as np
-import pytest
-from conftest import draw_squares
-from PIL import Image
-
-from dataset import prepare
 from toolbox import cache
 from toolbox.errors import InputError
 from toolbox.masks import IGNORE
 from toolbox.prepared import overview
 from toolbox.sources.base import Pair
 from toolbox.splits import split_pairs
+
+import numpy as np
+import pytest
+from conftest import draw_squares
+from PIL import Image
+
+from dataset import prepare
 
 
 def test_all_problems_inside_files_are_listed_at_once(tmp_path):

@@ -9,6 +9,9 @@ import sys
 import time
 from pathlib import Path
 
+from toolbox.machine import Place
+from toolbox.reports import report_of
+
 import pytest
 import torch
 from conftest import ROOT, TINY, draw_squares
@@ -16,8 +19,6 @@ from test_resume import assert_same
 
 import dataset
 import train
-from toolbox.machine import Place
-from toolbox.reports import report_of
 from utils import load_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.skipif(

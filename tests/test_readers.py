@@ -1,6 +1,11 @@
 """Each reader on a tiny data set in its owners' exact layout: ids come out right for every class,
 and ignore stays ignore."""
 
+from toolbox.errors import InputError
+from toolbox.masks import IGNORE
+from toolbox.sources import open_source
+from toolbox.sources.voc import VOC
+
 import layouts
 import numpy as np
 import pytest
@@ -8,10 +13,6 @@ from layouts import LABELS, LOOKS
 from PIL import Image
 
 from dataset import prepare, read_ids
-from toolbox.errors import InputError
-from toolbox.masks import IGNORE
-from toolbox.sources import open_source
-from toolbox.sources.voc import VOC
 
 
 def ids_by_value(data, row: int, values: np.ndarray) -> dict[int, int]:

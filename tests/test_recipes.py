@@ -6,6 +6,9 @@ import math
 import runpy
 from pathlib import Path
 
+from toolbox.machine import Place
+from toolbox.settings import override, settings_of
+
 import layouts
 import numpy as np
 import pytest
@@ -14,8 +17,6 @@ from PIL import Image
 
 import inference
 import train
-from toolbox.machine import Place
-from toolbox.settings import override, settings_of
 
 RECIPES = sorted((ROOT / "recipes").glob("*.py"))
 MAKERS = {

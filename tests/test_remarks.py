@@ -3,17 +3,18 @@ EXIF."""
 
 import os
 
+from toolbox import masks
+from toolbox.errors import InputError
+from toolbox.masks import IGNORE, read_image
+from toolbox.prepared import overview
+from toolbox.remarks import notes_on_splits
+
 import numpy as np
 import pytest
 from conftest import draw_squares, move_into_splits
 from PIL import Image
 
 from dataset import prepare
-from toolbox import masks
-from toolbox.errors import InputError
-from toolbox.masks import IGNORE, read_image
-from toolbox.prepared import overview
-from toolbox.remarks import notes_on_splits
 
 
 def rewrite(path, change) -> None:

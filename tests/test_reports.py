@@ -1,8 +1,9 @@
+from toolbox.masks import IGNORE
+from toolbox.reports import closing_table, report_of
+
 import pytest
 import torch
 
-from toolbox.masks import IGNORE
-from toolbox.reports import closing_table, report_of
 from utils import ConfusionMatrix
 
 

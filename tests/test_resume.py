@@ -12,14 +12,15 @@ import sys
 import time
 from pathlib import Path
 
+from toolbox import files
+from toolbox.errors import InputError
+from toolbox.watch import Thinned
+
 import pytest
 import torch
 from conftest import ROOT, TINY, draw_squares
 
 import train
-from toolbox import files
-from toolbox.errors import InputError
-from toolbox.watch import Thinned
 from utils import load_checkpoint
 
 LONG = dict(training_iterations=12, eval_interval=3, save_model_interval=2, dropout=0.2)

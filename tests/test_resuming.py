@@ -5,6 +5,9 @@ import math
 import shutil
 from pathlib import Path
 
+from toolbox.errors import InputError
+from toolbox.muon import make_optimizer, state_names
+
 import pytest
 import torch
 from conftest import draw_squares
@@ -13,8 +16,6 @@ from test_resume import LONG, assert_same
 import inference
 import train
 from model import build_model
-from toolbox.errors import InputError
-from toolbox.muon import make_optimizer, state_names
 from utils import load_checkpoint, save_checkpoint
 
 SHORT = dict(training_iterations=6, eval_interval=2, save_model_interval=2, dataset="own")

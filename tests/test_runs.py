@@ -1,10 +1,10 @@
 import math
 
-import pytest
-from conftest import draw_squares
-
 from toolbox import runs
 from toolbox.errors import InputError
+
+import pytest
+from conftest import draw_squares
 
 
 def test_two_runs_in_one_second_get_folders_of_their_own(run_train, tmp_path, monkeypatch):

@@ -5,14 +5,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from toolbox import kinds
+from toolbox.errors import InputError
+from toolbox.settings import override, read_constants, run_script, settings_of, training_size
+
 import pytest
 from conftest import ROOT
 
 import inference
 import train
-from toolbox import kinds
-from toolbox.errors import InputError
-from toolbox.settings import override, read_constants, run_script, settings_of, training_size
 
 
 def test_settings_are_parsed_by_the_type_of_the_default():

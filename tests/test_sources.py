@@ -2,17 +2,18 @@
 
 import json
 
+from toolbox.errors import InputError
+from toolbox.masks import IGNORE
+from toolbox.prepared import overview
+from toolbox.sources import SOURCES
+from toolbox.sources.folder import Folder
+
 import numpy as np
 import pytest
 from conftest import draw_squares
 from PIL import Image
 
 from dataset import SegmentationDataset, prepare
-from toolbox.errors import InputError
-from toolbox.masks import IGNORE
-from toolbox.prepared import overview
-from toolbox.sources import SOURCES
-from toolbox.sources.folder import Folder
 
 COLORS = np.random.default_rng(0).integers(0, 256, (6, 7, 3)).astype(np.uint8)
 

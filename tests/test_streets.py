@@ -3,14 +3,15 @@
 import itertools
 import sys
 
-import numpy as np
-import pytest
-
-from Dataset import make_streets
 from toolbox.errors import InputError
 from toolbox.sources import open_source
 from toolbox.sources.streets import Streets
 from toolbox.tables import read_class_table
+
+import numpy as np
+import pytest
+
+from Dataset import make_streets
 
 
 def test_streets_are_the_same_for_everybody_and_masks_hold_every_class():

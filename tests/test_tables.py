@@ -2,16 +2,17 @@
 
 import os
 
+from toolbox.errors import InputError
+from toolbox.masks import IGNORE
+from toolbox.tables import read_class_table
+from toolbox.values import COLOR, color_key
+
 import numpy as np
 import pytest
 from conftest import draw_squares
 from PIL import Image
 
 from dataset import prepare
-from toolbox.errors import InputError
-from toolbox.masks import IGNORE
-from toolbox.tables import read_class_table
-from toolbox.values import COLOR, color_key
 
 PLAIN = "id,name,red,green,blue\n0,ground,0,0,0\n1,crop,0,255,0\n"
 

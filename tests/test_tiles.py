@@ -1,8 +1,8 @@
+from toolbox.tiles import upsampled
+
 import pytest
 import torch
 import torch.nn.functional as F
-
-from toolbox.tiles import upsampled
 
 
 @pytest.mark.parametrize("height, width", [(1, 1), (50, 33), (7, 200), (300, 5)])

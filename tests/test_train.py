@@ -5,6 +5,12 @@ import os
 import subprocess
 import sys
 
+from toolbox import machine, pictures, prepared
+from toolbox.errors import InputError
+from toolbox.machine import Place
+from toolbox.masks import IGNORE
+from toolbox.reports import report_of
+
 import albumentations
 import numpy as np
 import pytest
@@ -15,11 +21,6 @@ from PIL import Image
 import dataset
 import train
 from model import build_model
-from toolbox import machine, pictures, prepared
-from toolbox.errors import InputError
-from toolbox.machine import Place
-from toolbox.masks import IGNORE
-from toolbox.reports import report_of
 from utils import ConfusionMatrix, load_checkpoint, make_loss
 
 

@@ -1,15 +1,16 @@
 import math
 import warnings
 
+from toolbox.errors import InputError
+from toolbox.masks import IGNORE
+from toolbox.prepared import weigh_classes
+from toolbox.progress import count_plateaus
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 import train
-from toolbox.errors import InputError
-from toolbox.masks import IGNORE
-from toolbox.prepared import weigh_classes
-from toolbox.progress import count_plateaus
 from utils import (
     ConfusionMatrix,
     cross_entropy,

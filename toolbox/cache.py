@@ -13,14 +13,14 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-
 from toolbox.bars import Counting
 from toolbox.errors import InputError
 from toolbox.files import file_facts, fingerprint, writing
 from toolbox.findings import Cause, FileInputError
 from toolbox.masks import resize_image, resize_mask
 from toolbox.sweeping import make_aside, sweep_unfinished
+
+import numpy as np
 
 CACHE = Path(__file__).parent.parent / "Dataset" / "cache"  # may be deleted at any time
 FACTS = ("sizes", "pixels", "digests")  # arrays of what is known of each pair at its own size

@@ -7,10 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from toolbox.values import color_key
+
 import numpy as np
 from PIL import Image
-
-from toolbox.values import color_key
 
 BINS = 1 << 16  # values below it are counted without sorting
 

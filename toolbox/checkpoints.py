@@ -9,13 +9,13 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-
 from toolbox.descriptions import check_description, check_weights, state_of, told
 from toolbox.digests import Strange, digest_of
 from toolbox.errors import InputError, is_out_of_memory
 from toolbox.files import write_atomic
+
+import torch
+from torch import Tensor, nn
 
 FORMAT = 1
 FARTHEST = 2**16 + 22  # bytes from a zip file's end, where its last record may begin

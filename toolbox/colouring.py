@@ -9,11 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
-import numpy as np
-from PIL import Image
-from tqdm import tqdm
-
 from toolbox import processes
 from toolbox.bars import Counting
 from toolbox.errors import InputError, is_out_of_memory
@@ -22,6 +17,11 @@ from toolbox.machine import Place
 from toolbox.masks import read_image, resize_image
 from toolbox.outputs import Job, Note, Outputs, name_outputs
 from toolbox.tiles import Prediction
+
+import cv2
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
 
 AT_ONCE = 64_000_000  # pixels in memory, read, coloured or written; a bigger picture is alone there
 

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-
 from toolbox.errors import InputError
 from toolbox.kinds import KINDS, shown, whole
 from toolbox.settings import NET
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 ENTRIES = {"format", "model", "weights", "classes", "image_size"}
 ENTRIES |= {"scale", "step", "metrics", "constants", "resume"}  # the first runs lacked some

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tqdm import tqdm
-
 from toolbox.errors import InputError
+
+from tqdm import tqdm
 
 LONGEST = 40  # letters of a name in a drawing or a table
 BREAKS = {"Cc", "Cs", "Zl", "Zp"}  # Unicode's kinds of what would end a line or command a terminal

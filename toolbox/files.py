@@ -14,10 +14,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from filelock import FileLock, SoftFileLock, Timeout
-
 from toolbox.errors import InputError
 from toolbox.processes import is_first
+
+from filelock import FileLock, SoftFileLock, Timeout
 
 PATIENCE = 8  # seconds that a lock is waited for: a killed run's workers may hold it for some
 JUNK = {"thumbs.db", "desktop.ini"}  # what file managers leave, beside names that start with a dot

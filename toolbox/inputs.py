@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
-
 from toolbox.errors import InputError
 from toolbox.files import list_files
 from toolbox.processes import is_first
+
+from PIL import Image
 
 # Pillow knows these too, but who has such a file beside pictures does not take it for one.
 NO_PICTURES = {".pdf", ".mpg", ".mpeg", ".h5", ".hdf", ".grib", ".bufr"}

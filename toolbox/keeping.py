@@ -2,13 +2,10 @@
 gone on with."""
 
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-
-import numpy as np
-import torch
-from torch import Tensor, nn
 
 from toolbox import pictures, plots, processes, runs
 from toolbox.checkpoints import read_checkpoint, save_tensors
@@ -22,6 +19,10 @@ from toolbox.resuming import check_beside, read_run, taken_up
 from toolbox.settings import as_data, training_size
 from toolbox.stages import count_parameters
 from toolbox.watch import Bar, Thinned
+
+import numpy as np
+import torch
+from torch import Tensor, nn
 
 
 def only_class_of(predicted: Tensor) -> int:
@@ -178,9 +179,8 @@ class Run(Progress):
     @contextmanager
     def begun(self, earlier: Path | None) -> Iterator[None]:
         """The run's folder, an earlier one or a new one, held against other runs."""
-        run_dir = self.constants["run_dir"]
         self.folder = earlier or processes.from_first(
-            lambda: runs.make_run(self.data.name, run_dir, self.data.folders())
+            lambda: runs.make_run(self.data.name, self.constants["run_dir"], self.data.folders())
         )
         with locked(self.folder):
             if earlier:
@@ -193,7 +193,11 @@ class Run(Progress):
                 runs.keep_earlier(self.folder)
                 with drawing(self.folder / "learning_rate.png") as path:
                     plots.draw_learning_rate(path, self.rates + self.planned_rates())
-            yield
+            try:
+                yield
+            except KeyboardInterrupt:  # outside the loop, or a second one in it
+                print(self.stopped_line(sys.argv[1:]))
+                raise
 
     def opening_line(self) -> str:
         """What is trained, for how long, and where its files are."""

@@ -3,12 +3,12 @@ check."""
 
 from collections.abc import Collection
 
+from toolbox.errors import InputError
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-
-from toolbox.errors import InputError
 
 ACTIVATIONS = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}
 RGB_MEAN = (123.7, 116.3, 103.5)  # of ImageNet's pictures, 0..255: near enough for any photograph

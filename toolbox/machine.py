@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-import torch
-from torch import nn
-
 from toolbox.errors import InputError
 from toolbox.memory import bound_memory, keep_memory
 from toolbox.processes import cores, processes, shared_by_all
+
+import torch
+from torch import nn
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MOST_SKIPPED = 20  # steps in a row that fp16's scaler may leave out

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import cv2
-import numpy as np
-from PIL import ExifTags, Image, ImageOps
-
 from toolbox.errors import InputError
 from toolbox.findings import Cause, FileInputError
 from toolbox.values import COLOR, IGNORE, color_key, color_of, describe_values, in_words
+
+import cv2
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
 
 JPEG = {".jpg", ".jpeg"}
 APPLES = {".heic", ".heif", ".avif"}  # what phones save; Pillow reads some, on some machines

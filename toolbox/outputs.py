@@ -13,8 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from toolbox import pictures
 from toolbox.errors import InputError
 from toolbox.files import check_writable, fingerprint, write_table
@@ -22,6 +20,8 @@ from toolbox.inputs import Inputs, find_inputs
 from toolbox.machine import Place
 from toolbox.settings import pick
 from toolbox.tiles import Prediction
+
+import numpy as np
 
 HEAD = 2**20  # letters of a table that its columns' names must be in
 

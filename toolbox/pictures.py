@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from toolbox.drawings import shown
+from toolbox.files import write_atomic
+from toolbox.masks import IGNORE, resize_image, resize_mask
+
 import cv2
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
-
-from toolbox.drawings import shown
-from toolbox.files import write_atomic
-from toolbox.masks import IGNORE, resize_image, resize_mask
 
 OVERLAY_SIDE = 4096  # longest side of an overlay: viewers choke on more
 CAPTION = 22  # height of a line of text over pictures, before it is enlarged

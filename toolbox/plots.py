@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from toolbox.drawings import shown
 from toolbox.files import write_atomic
+
+import numpy as np
+import torch
 
 
 @contextmanager

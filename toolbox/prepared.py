@@ -8,10 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from toolbox.cache import FACTS, PICTURES, ReadPair, fill, open_array, read_row
 from toolbox.errors import InputError
 from toolbox.files import fingerprint
@@ -29,6 +25,10 @@ from toolbox.remarks import (
 from toolbox.sources.base import Pair, Source
 from toolbox.splits import split_pairs
 from toolbox.values import IGNORE, Table
+
+import numpy as np
+import torch
+from torch import Tensor
 
 
 def weigh_classes(pixels: Tensor, power: float) -> Tensor:

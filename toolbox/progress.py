@@ -3,15 +3,15 @@
 import math
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
-
 from toolbox import advice, processes
 from toolbox.best import best_of
 from toolbox.errors import InputError
 from toolbox.machine import Machinery, Place
 from toolbox.prepared import Data
 from toolbox.watch import Bar, Clock, Thinned
+
+import torch
+from torch import Tensor
 
 
 def count_plateaus(losses: Sequence[float], patience: int) -> int:

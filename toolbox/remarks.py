@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-
 from toolbox.cache import remembered
 from toolbox.errors import InputError
 from toolbox.files import file_facts, fingerprint
 from toolbox.findings import Cause, FileInputError
 from toolbox.masks import EXIF, turned
 from toolbox.values import IGNORE
+
+import numpy as np
 
 TWICE = Cause("pictures stand in two splits", "take one of each two out")
 EMPTY = Cause("classes have no pixel", "take their rows out of classes.csv, or mend the masks")

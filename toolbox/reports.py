@@ -7,14 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 from toolbox import pictures, plots
 from toolbox.drawings import drawing, shown
 from toolbox.files import write_text
 from toolbox.keeping import Run
 from toolbox.stages import count_parameters
 from toolbox.values import Table
+
+import torch
 
 SUMS = {"pixel_accuracy": "pixel accuracy", "mean_iou": "mean IoU", "mean_dice": "mean Dice"}
 

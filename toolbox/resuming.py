@@ -5,9 +5,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-
 from toolbox.checkpoints import cure, look_into, read_checkpoint
 from toolbox.descriptions import (
     check_weights,
@@ -20,6 +17,9 @@ from toolbox.descriptions import (
 )
 from toolbox.errors import InputError, is_out_of_memory
 from toolbox.muon import state_names
+
+import torch
+from torch import Tensor, nn
 
 SCORES = ("loss", "pixel_accuracy", "mean_iou")  # of an evaluation, on either split
 COLUMNS = {"step", "images_seen", "seconds", "learning_rate"}

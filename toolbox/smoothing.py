@@ -6,9 +6,9 @@ between them, in few pixels. A class, however rare, fills areas too.
 
 from collections import Counter
 
-import numpy as np
-
 from toolbox.values import COLOR, color_of
+
+import numpy as np
 
 NEAR = 8  # what saving as JPEG at a high quality makes of a value lies so near
 APART = 16  # values that were drawn on purpose, and then smoothed, lie so far apart or farther

@@ -3,10 +3,10 @@
 import itertools
 from collections.abc import Sequence
 
-import numpy as np
-
 from toolbox.errors import InputError
 from toolbox.sources.base import SPLITS, Pair
+
+import numpy as np
 
 
 def group_rows(pairs: Sequence[Pair], rows: Sequence[int]) -> list[list[int]]:

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterator
 
+from toolbox.machine import Place
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-from toolbox.machine import Place
 
 TILE = 512  # side of a tile's core, in the net's pixels
 STRIP = 2**22  # logits in a strip

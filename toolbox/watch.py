@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from toolbox.bars import Counting
 from toolbox.processes import is_first, processes
+
+from torch import Tensor
 
 COUNTED = ("seconds", "training_seconds", "waiting_seconds")
 

@@ -7,14 +7,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from toolbox.errors import InputError
 from toolbox.files import list_files
 from toolbox.findings import Cause, FileInputError
 from toolbox.masks import read_mask, whole_numbers
 from toolbox.names import likely_cure
 from toolbox.values import Table
+
+import numpy as np
 
 SPLITS = ("train", "val", "test")
 NO_MASK = Cause("images have no mask", "take them out, or add masks of the same names")
