@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from toolbox import leave as leave_at_once
 from toolbox.processes import is_first, processes
 
 LOST_COMPANY = ("Connection closed", "Connection reset", "Broken pipe", "imed out", "abort")
@@ -103,6 +104,8 @@ def ending_in_a_sentence() -> Iterator[None]:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # names that a terminal's alphabet lacks are spelled out
             stream.reconfigure(errors="backslashreplace")
+    if signal.getsignal(signal.SIGINT) is leave_at_once:  # from here on it is an exception
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with terminated_in_words():
             yield
