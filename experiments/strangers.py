@@ -168,7 +168,7 @@ class House:
         runs = sorted(self.folder.glob("TrainingOutput/own-*"))
         if runs:
             self.put_into_run(self.chance.choice(runs))
-        return status, words, ["holds no run that could go on"] if goes_on else []
+        return status, words, ["there is no run in TrainingOutput"] if goes_on else []
 
     def streets(self, limit: float) -> Ending:
         """Streets drawn, where they are not there yet, and trained on."""
