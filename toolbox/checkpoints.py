@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 FORMAT = 1
-FARTHEST = 2**16 + 22  # bytes from a zip file's end, where its last record may begin
+LAST_RECORD, RECORD_SIZE = b"PK\5\6", 22  # of a zip file, with a remark after it
+FARTHEST = 2**16 + RECORD_SIZE  # bytes from its end
 NEEDED = {"format", "model", "weights", "classes", "image_size"}
 # What other files begin with, and what they are then.
 BEGINNINGS = {
@@ -98,8 +99,8 @@ def unreadable_content(path: Path, error: Exception) -> InputError:
     with open(path, "rb") as file:
         beginning = file.read(64)
         file.seek(max(0, path.stat().st_size - FARTHEST))
-        has_end = b"PK\5\6" in file.read()
-    if has_end:
+        tail = file.read()
+    if LAST_RECORD in tail[: 4 - RECORD_SIZE]:
         return unreadable_zip(path, error)
     if b"PK".startswith(beginning[:2]):
         size = path.stat().st_size
