@@ -183,7 +183,7 @@ class House:
         runs = sorted(self.folder.glob("TrainingOutput/own-*"))
         if runs:
             self.put_into_run(self.chance.choice(runs))
-        return status, words, ["holds no run that could go on"] if goes_on else []
+        return status, words, ["no run "] if goes_on else []
 
     def streets(self, limit: float) -> Ending:
         """Streets drawn, where they are not there yet, and trained on."""
