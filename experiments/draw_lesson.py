@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from toolbox.machine import Place
 from toolbox.masks import resize_image
 from toolbox.pictures import color_mask, save_picture, sheet
-from toolbox.plots import new_figure, save_figure
+from toolbox.plots import new_figure
 from toolbox.prepared import Data
 from toolbox.settings import augmentation_of, pick, read_constants, run_script
 
@@ -60,22 +60,23 @@ def patches(levels: int, row: int, column: int) -> list[tuple[int, int, int]]:
 def draw_levels(path: Path, image: np.ndarray, levels: int) -> None:
     """The picture with a frame for each level, and below it what is in each frame."""
     row, column = (int(side * share) for side, share in zip(image.shape, looked_at))
-    figure = new_figure(10, 6)
-    grid = figure.add_gridspec(2, levels + 1, height_ratios=(2.4, 1))
-    whole = figure.add_subplot(grid[0, :])
-    whole.imshow(image, interpolation="nearest")
-    whole.axis("off")
-    for level, (top, left, side) in enumerate(patches(levels, row, column)):
-        color = FRAMES[level % len(FRAMES)]
-        corner = (left - 0.5, top - 0.5)
-        whole.add_patch(Rectangle(corner, side, side, edgecolor=color, fill=False, linewidth=2.5))
-        axes = figure.add_subplot(grid[1, level], xticks=[], yticks=[], facecolor="lightgrey")
-        axes.imshow(image, interpolation="nearest")
-        axes.set(xlim=(left - 0.5, left + side - 0.5), ylim=(top + side - 0.5, top - 0.5))
-        axes.spines[:].set(color=color, linewidth=4)
-        name = "bottleneck" if level == levels else f"level {level + 1}"
-        axes.set_title(f"{name}: {side}×{side}", fontsize=12)
-    save_figure(path, figure)
+    with new_figure(path, 10, 6) as figure:
+        grid = figure.add_gridspec(2, levels + 1, height_ratios=(2.4, 1))
+        whole = figure.add_subplot(grid[0, :])
+        whole.imshow(image, interpolation="nearest")
+        whole.axis("off")
+        for level, (top, left, side) in enumerate(patches(levels, row, column)):
+            color = FRAMES[level % len(FRAMES)]
+            corner = (left - 0.5, top - 0.5)
+            whole.add_patch(
+                Rectangle(corner, side, side, edgecolor=color, fill=False, linewidth=2.5)
+            )
+            axes = figure.add_subplot(grid[1, level], xticks=[], yticks=[], facecolor="lightgrey")
+            axes.imshow(image, interpolation="nearest")
+            axes.set(xlim=(left - 0.5, left + side - 0.5), ylim=(top + side - 0.5, top - 0.5))
+            axes.spines[:].set(color=color, linewidth=4)
+            name = "bottleneck" if level == levels else f"level {level + 1}"
+            axes.set_title(f"{name}: {side}×{side}", fontsize=12)
 
 
 def zero_skip(join: nn.Module, inputs: tuple[Tensor]) -> Tensor:
@@ -136,24 +137,27 @@ def draw_pull(path: Path, model: nn.Module, data: Data, image: Tensor, mask: Ten
         logits = model(image[None])
     is_thin = mask == data.table.names.index(thin)
     print(f"{thin}: {is_thin.float().mean():.1%} of the picture's pixels")
-    figure = new_figure(10, 4.4)
-    grid = figure.subplots(2, 3)
-    grid[0, 0].imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
-    grid[1, 0].imshow(color_mask(mask.numpy(), data.table.colors), interpolation="nearest")
-    nets = {"that knows nothing": torch.zeros_like(logits), "trained": logits}
-    for row, (net, scores) in zip(grid, nets.items()):
-        pulls = {loss: pull(loss, scores, mask[None]) for loss in ("ce", "dice")}
-        brightest = max(strength.quantile(0.995).item() for strength in pulls.values())
-        for axes, (loss, strength) in zip(row[1:], pulls.items()):
-            share = strength[is_thin].sum()
-            print(f"net {net}, {loss}: {share:.1%} of the pull is on {thin}")
-            axes.imshow(
-                strength.numpy(), cmap="inferno", vmin=0, vmax=brightest, interpolation="nearest"
-            )
-            axes.set_title(f"{loss}, net {net}: {share:.0%} on {thin}", fontsize=11)
-    for axes in grid.flat:
-        axes.axis("off")
-    save_figure(path, figure)
+    with new_figure(path, 10, 4.4) as figure:
+        grid = figure.subplots(2, 3)
+        grid[0, 0].imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
+        grid[1, 0].imshow(color_mask(mask.numpy(), data.table.colors), interpolation="nearest")
+        nets = {"that knows nothing": torch.zeros_like(logits), "trained": logits}
+        for row, (net, scores) in zip(grid, nets.items()):
+            pulls = {loss: pull(loss, scores, mask[None]) for loss in ("ce", "dice")}
+            brightest = max(strength.quantile(0.995).item() for strength in pulls.values())
+            for axes, (loss, strength) in zip(row[1:], pulls.items()):
+                share = strength[is_thin].sum()
+                print(f"net {net}, {loss}: {share:.1%} of the pull is on {thin}")
+                axes.imshow(
+                    strength.numpy(),
+                    cmap="inferno",
+                    vmin=0,
+                    vmax=brightest,
+                    interpolation="nearest",
+                )
+                axes.set_title(f"{loss}, net {net}: {share:.0%} on {thin}", fontsize=11)
+        for axes in grid.flat:
+            axes.axis("off")
 
 
 def draw_augmented(path: Path, data: Data, constants: dict) -> None:
@@ -175,21 +179,20 @@ def draw_augmented(path: Path, data: Data, constants: dict) -> None:
 def draw_rates(path: Path, steps: int) -> None:
     """The rate over a run with three base_lr, falling to the run's end or by a fixed factor."""
     floor, warmup = pick(read_constants(), "min_lr warmup_steps")
-    figure = new_figure(10, 3.6)
-    for axes, factor in zip(figure.subplots(1, 2, sharey=True), ("0", "1.2e7")):
-        for base in (2e-2, 1e-2, 1e-3):
-            rates = []
-            for step in range(1, steps + 1):
-                rate = learning_rate(step, base, floor, warmup, float(factor), last_step=steps)
-                rates.append(rate)
-            axes.plot(range(1, steps + 1), rates, label=f"base_lr={base}")
-            shown = [f"{rates[step - 1]:.1e}" for step in (steps // 4, steps // 2, steps)]
-            print(f"decay_factor={factor} base_lr={base}: {', '.join(shown)} at 1/4, 1/2, 1")
-        axes.set(title=f"decay_factor={factor}", xlabel="step", yscale="log")
-        axes.grid(alpha=0.3)
-    figure.axes[0].set(ylabel="learning rate")
-    figure.axes[0].legend(loc="lower center")
-    save_figure(path, figure)
+    with new_figure(path, 10, 3.6) as figure:
+        for axes, factor in zip(figure.subplots(1, 2, sharey=True), ("0", "1.2e7")):
+            for base in (2e-2, 1e-2, 1e-3):
+                rates = []
+                for step in range(1, steps + 1):
+                    rate = learning_rate(step, base, floor, warmup, float(factor), last_step=steps)
+                    rates.append(rate)
+                axes.plot(range(1, steps + 1), rates, label=f"base_lr={base}")
+                shown = [f"{rates[step - 1]:.1e}" for step in (steps // 4, steps // 2, steps)]
+                print(f"decay_factor={factor} base_lr={base}: {', '.join(shown)} at 1/4, 1/2, 1")
+            axes.set(title=f"decay_factor={factor}", xlabel="step", yscale="log")
+            axes.grid(alpha=0.3)
+        figure.axes[0].set(ylabel="learning rate")
+        figure.axes[0].legend(loc="lower center")
 
 
 def matrix_by_hand() -> ConfusionMatrix:
@@ -202,23 +205,22 @@ def draw_matrix(path: Path) -> None:
     """The example's mask and prediction, and the table that counts them."""
     matrix = matrix_by_hand()
     scores = matrix.scores()
-    figure = new_figure(10, 3.6)
-    left, middle, right = figure.subplots(1, 3)
-    for axes, ids, title in ((left, TRUE, "mask"), (middle, FOUND, "prediction")):
-        axes.imshow(color_mask(np.array(ids), COLORS))
-        axes.set(title=title, xticks=[], yticks=[])
-        for (i, j), label in np.ndenumerate(ids):
-            text, color = ("255", "black") if label == 255 else (NAMES[label], "white")
-            axes.text(j, i, text, ha="center", va="center", color=color)
-    right.imshow(matrix.counts.numpy(), cmap="Blues", vmax=12)
-    for (i, j), count in np.ndenumerate(matrix.counts.numpy()):
-        right.text(j, i, count, ha="center", va="center", fontsize=14)
-    labels = []
-    for name, iou, dice in zip(NAMES, scores["iou"], scores["dice"]):
-        labels.append(f"{name}\nIoU {iou:.2f}\nDice {dice:.2f}")
-    right.set(title="pixels", ylabel="mask", xlabel="prediction")
-    right.set(xticks=range(3), yticks=range(3), xticklabels=NAMES, yticklabels=labels)
-    save_figure(path, figure)
+    with new_figure(path, 10, 3.6) as figure:
+        left, middle, right = figure.subplots(1, 3)
+        for axes, ids, title in ((left, TRUE, "mask"), (middle, FOUND, "prediction")):
+            axes.imshow(color_mask(np.array(ids), COLORS))
+            axes.set(title=title, xticks=[], yticks=[])
+            for (i, j), label in np.ndenumerate(ids):
+                text, color = ("255", "black") if label == 255 else (NAMES[label], "white")
+                axes.text(j, i, text, ha="center", va="center", color=color)
+        right.imshow(matrix.counts.numpy(), cmap="Blues", vmax=12)
+        for (i, j), count in np.ndenumerate(matrix.counts.numpy()):
+            right.text(j, i, count, ha="center", va="center", fontsize=14)
+        labels = []
+        for name, iou, dice in zip(NAMES, scores["iou"], scores["dice"]):
+            labels.append(f"{name}\nIoU {iou:.2f}\nDice {dice:.2f}")
+        right.set(title="pixels", ylabel="mask", xlabel="prediction")
+        right.set(xticks=range(3), yticks=range(3), xticklabels=NAMES, yticklabels=labels)
 
 
 def draw_example(path: Path, model: nn.Module, data: Data, size: list[int]) -> None:

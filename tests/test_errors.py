@@ -18,11 +18,20 @@ settings.run_script({"__file__": "slow.py"}, main)
 """
 
 
+def hear_ctrl_c() -> None:
+    """As a terminal starts it: tests in the background are deaf to Ctrl-C, and so are theirs."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows ends processes without asking")
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_script_in_a_word_wherever_it_is(number, status):
     script = subprocess.Popen(
-        [sys.executable, "-c", SLOW], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", SLOW],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=hear_ctrl_c,
     )
     assert script.stdout.readline() == b"begun\n"
     script.send_signal(number)
@@ -75,7 +84,7 @@ def test_a_path_that_no_disk_can_have_is_named(tmp_path):
 @pytest.mark.parametrize("module", [b"torch.types", b"torch.nn."])
 def test_ctrl_c_while_everything_is_imported_is_no_traceback(module):
     command = [sys.executable, "-X", "importtime", "model.py"]
-    script = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)
+    script = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, preexec_fn=hear_ctrl_c)
     for line in script.stderr:  # a line for each module that was imported
         if module in line:
             break
