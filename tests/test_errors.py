@@ -95,3 +95,12 @@ def test_ctrl_c_while_everything_is_imported_is_no_traceback(module):
         script.kill()
     assert script.returncode == 130
     assert b"Traceback" not in rest and rest.endswith(b"stopped\n")
+
+
+def test_a_text_without_quotes_in_train_py_is_a_sentence(project):
+    text = (project / "train.py").read_text(encoding="utf-8")
+    text = text.replace('dataset = "streets"', "dataset = mine")
+    (project / "train.py").write_text(text, encoding="utf-8")
+    done = subprocess.run([sys.executable, "train.py"], cwd=project, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "of train.py: name 'mine' is not defined; a text stands between quotes" in done.stderr

@@ -252,6 +252,7 @@ def test_what_a_recipe_imports_to_reckon_with_is_no_constant(tmp_path):
         ("camvid_small", "; did you mean recipes/camvid_small.py?"),
         ("batch_size", "; write batch_size=VALUE, without blanks"),
         ("--batch-size", "; write batch_size=VALUE, without blanks"),
+        ("batch_size = 8", "; write batch_size=VALUE, without blanks"),
         ("mine", "; for a data set, write dataset=mine"),
         ("=", "'=' is neither a recipe's file nor name=value"),
         ("pyproject.toml", "pyproject.toml is no recipe; expected a .py file of constants"),
@@ -262,6 +263,11 @@ def test_an_argument_that_is_nothing_gets_the_likely_cure(monkeypatch, argument,
     with pytest.raises(InputError) as caught:
         override(dict(batch_size=4, dataset="x"), [argument])
     assert sentence in str(caught.value)
+
+
+def test_a_picture_that_is_not_there_is_named():
+    with pytest.raises(InputError, match="there is no file or folder 'nope.jpg'; expected"):
+        override(dict(input_dir="x"), ["nope.jpg"])
 
 
 def test_a_path_alone_is_what_it_looks_like(tmp_path, monkeypatch):

@@ -21,5 +21,20 @@ def is_script() -> bool:
     return is_ours and multiprocessing.parent_process() is None
 
 
+def missing_quotes(kind: type, error: BaseException, trace) -> None:
+    """dataset = mine in a script: a name that Python doesn't know, where a text was meant."""
+    if kind is not NameError or trace.tb_next:
+        sys.__excepthook__(kind, error, trace)
+        return
+    script = Path(trace.tb_frame.f_code.co_filename).name
+    print(
+        f"line {trace.tb_lineno} of {script}: {error}; a text stands between quotes, as in "
+        f'"{error.name}"',
+        file=sys.stderr,
+    )
+
+
+if is_script():
+    sys.excepthook = missing_quotes
 if is_script() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, leave)  # until toolbox.errors takes over

@@ -54,8 +54,13 @@ def set_path(module: dict, path: str, inputs: list[str]) -> None:
 def not_understood(argument: str, known: Collection[str]) -> InputError:
     """What to say of an argument that is nothing."""
     stem = Path(argument).stem
-    name = argument.lstrip("-").replace("-", "_")
+    name = argument.lstrip("-").partition("=")[0].strip().replace("-", "_")
     hint = ""
+    if "input_dir" in known and name not in known:
+        return InputError(
+            f"there is no file or folder {argument!r}; expected pictures, a folder of them, or "
+            "name=value"
+        )
     if Path("recipes", f"{stem}.py").is_file():
         hint = f"; did you mean recipes/{stem}.py?"
     elif name in known:
