@@ -17,8 +17,8 @@ import sys
 from collections.abc import Iterator
 
 from toolbox import reports, settings
+from toolbox.earlier import find_run
 from toolbox.errors import memory_explained
-from toolbox.finding import find_run
 from toolbox.keeping import Run
 from toolbox.machine import Machinery, Place, follow, signals_caught
 from toolbox.muon import make_optimizer

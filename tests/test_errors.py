@@ -104,3 +104,15 @@ def test_a_text_without_quotes_in_train_py_is_a_sentence(project):
     done = subprocess.run([sys.executable, "train.py"], cwd=project, capture_output=True, text=True)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "of train.py: name 'mine' is not defined; a text stands between quotes" in done.stderr
+
+
+def test_an_environment_inside_the_project_makes_no_script_of_its_programs(project):
+    program = project / ".venv" / "lib" / "program.py"
+    program.parent.mkdir(parents=True)
+    lines = "import signal, sys\nsys.path.insert(0, sys.argv[1])\nimport toolbox\n"
+    lines += "sys.exit(signal.getsignal(signal.SIGINT) is toolbox.stop_at_once)"
+    program.write_text(lines)
+    (project / "script.py").write_text(lines)
+    for path, status in ((program, 0), (project / "script.py", 1)):
+        done = subprocess.run([sys.executable, path, project], preexec_fn=hear_ctrl_c)
+        assert done.returncode == status

@@ -84,6 +84,12 @@ def broken(saved: dict, place: str, value: object) -> dict:
     return saved
 
 
+def spoil(path: Path, content: bytes, place: str, value: object) -> None:
+    """A checkpoint that was this, with another value in one place."""
+    path.write_bytes(content)
+    save_checkpoint(path, broken(load_checkpoint(path), place, value))
+
+
 GROUP = "resume/optimizer/param_groups/0"
 STATE = "resume/optimizer/state"
 ALONE = [
@@ -117,9 +123,7 @@ def test_what_a_run_goes_on_from_is_checked_before_pictures_are_read(run_train, 
     content = (run / "last.pth").read_bytes()
     no_reading()
     for place, value, said in ALONE:
-        (run / "last.pth").write_bytes(content)
-        saved = load_checkpoint(run / "last.pth")
-        save_checkpoint(run / "last.pth", broken(saved, place, value))
+        spoil(run / "last.pth", content, place, value)
         with pytest.raises(InputError, match=f"run/last.pth is not as train.py wrote it: .*{said}"):
             run_train(**SHORT, resume="run")
 
@@ -146,9 +150,7 @@ BESIDE = [
 def test_what_a_run_goes_on_from_fits_its_net_and_its_optimizer(run_train, run):
     content = (run / "last.pth").read_bytes()
     for place, value, said in BESIDE:
-        (run / "last.pth").write_bytes(content)
-        saved = load_checkpoint(run / "last.pth")
-        save_checkpoint(run / "last.pth", broken(saved, place, value))
+        spoil(run / "last.pth", content, place, value)
         with pytest.raises(InputError, match=f"run/last.pth .*{said}"):
             run_train(**SHORT, resume="run")
 

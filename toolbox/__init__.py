@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 
-def leave(*_) -> None:
+def stop_at_once(*_) -> None:
     """Ctrl-C while a script's imports are at work, which take seconds: there is nothing to save."""
     os.write(2, b"stopped\n")
     os._exit(130)
@@ -16,8 +16,9 @@ def leave(*_) -> None:
 
 def is_script() -> bool:
     """Whether one of this project's scripts was started, and not a test, say, that imports them."""
-    main = getattr(sys.modules["__main__"], "__file__", None)
-    is_ours = bool(main) and Path(__file__).resolve().parent.parent in Path(main).resolve().parents
+    project = Path(__file__).resolve().parent.parent
+    main = Path(getattr(sys.modules["__main__"], "__file__", None) or "nowhere/none")
+    is_ours = main.resolve().parent in (project, project / "experiments")  # .venv may lie in it too
     return is_ours and multiprocessing.parent_process() is None
 
 
@@ -37,4 +38,4 @@ def missing_quotes(kind: type, error: BaseException, trace) -> None:
 if is_script():
     sys.excepthook = missing_quotes
 if is_script() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, leave)  # until toolbox.errors takes over
+    signal.signal(signal.SIGINT, stop_at_once)  # until toolbox.errors takes over

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from toolbox import processes
 from toolbox.bars import Counting
-from toolbox.errors import InputError, is_out_of_memory
-from toolbox.inputs import Inputs, few
+from toolbox.errors import InputError, few, is_out_of_memory
+from toolbox.inputs import Inputs
 from toolbox.machine import Place
 from toolbox.masks import read_image, resize_image
 from toolbox.outputs import Job, Note, Outputs, name_outputs

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from toolbox.errors import InputError
-from toolbox.kinds import KINDS, shown, whole
+from toolbox.kinds import KINDS, as_written, whole
 from toolbox.settings import NET
 
 import torch
@@ -21,7 +21,7 @@ def told(value: object) -> str:
     """A value as a sentence can hold it."""
     if isinstance(value, Tensor):
         return f"a tensor {tuple(value.shape)} of {value.dtype}"
-    return " ".join(shown(value).split())
+    return " ".join(as_written(value).split())
 
 
 def expected(name: str, value: object, words: str) -> str:

@@ -5,10 +5,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from toolbox import leave as leave_at_once
+from toolbox import stop_at_once
 from toolbox.processes import is_first, processes
 
 LOST_COMPANY = ("Connection closed", "Connection reset", "Broken pipe", "imed out", "abort")
@@ -18,6 +18,12 @@ NO_MEMORY = ("out of memory", "can't allocate memory", "Insufficient memory")
 class InputError(Exception):
     """Something a user can put right; the message says what was found and expected, and what to
     do."""
+
+
+def few(names: Sequence[str], most: int = 3) -> str:
+    """Some names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def check_parts(setting: str, text: str, known: dict, example: str) -> list:
@@ -104,7 +110,7 @@ def ending_in_a_sentence() -> Iterator[None]:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # names that a terminal's alphabet lacks are spelled out
             stream.reconfigure(errors="backslashreplace")
-    if signal.getsignal(signal.SIGINT) is leave_at_once:  # from here on it is an exception
+    if signal.getsignal(signal.SIGINT) is stop_at_once:  # from here on it is an exception
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with terminated_in_words():

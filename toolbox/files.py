@@ -5,6 +5,7 @@ import csv
 import errno
 import hashlib
 import io
+import itertools
 import os
 import tempfile
 import time
@@ -84,6 +85,15 @@ def check_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
+
+
+def own_path(path: Path, is_ours: Callable[[Path], bool]) -> Path:
+    """Where a file may be written that others may have the name of: path, or path-2 and so on where
+    somebody else's lies."""
+    for number in itertools.count(1):
+        free = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+        if not os.path.lexists(free) or is_ours(free):
+            return free
 
 
 # ---- knowing ----

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from toolbox.errors import InputError
-from toolbox.files import write_text
+from toolbox.files import own_path, write_text
 
 LONGEST = 40  # lines of one problem, a table to copy, on the screen
 SHOWN = 3  # of one cause, each with its own sentence; of more, as many examples
@@ -88,14 +88,9 @@ def is_ours(path: Path) -> bool:
 
 def save_list(name: str, lines: Sequence[str]) -> Path:
     """Write the whole list, never over a file that is somebody else's."""
-    stem, number = f"problems-{name[:80]}", 1
-    path = Path(OUTPUT, f"{stem}.txt")
-    while (path.exists() or path.is_symlink()) and not is_ours(path):
-        number += 1
-        path = Path(OUTPUT, f"{stem}-{number}.txt")
+    path = own_path(Path(OUTPUT, f"problems-{name[:80]}.txt"), is_ours)
     text = "\n".join([FIRST_LINE, "", *lines]) + "\n"
-    # Names of files may be no text.
-    write_text(path, text.encode(errors="backslashreplace").decode())
+    write_text(path, text)
     return path
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from toolbox.errors import InputError
+from toolbox.errors import InputError, few
 from toolbox.files import list_files
 from toolbox.processes import is_first
 
@@ -18,12 +18,6 @@ from PIL import Image
 NO_PICTURES = {".pdf", ".mpg", ".mpeg", ".h5", ".hdf", ".grib", ".bufr"}
 CAMERAS = {".heic", ".heif", ".hif", ".avif", ".jxl", ".raw", ".dng", ".cr2", ".cr3", ".nef"}
 CAMERAS |= {".arw", ".orf", ".raf", ".rw2"}  # pictures, also where Pillow can't read them
-
-
-def few(names: Sequence[str]) -> str:
-    """Three names, and how many more there are."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
 
 
 def picture_endings() -> set[str]:

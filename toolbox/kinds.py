@@ -230,7 +230,7 @@ def kind_of(name: str, default: object) -> Kind:
     return KINDS.get(name) or OF_TYPE.get(type(default), TEXT)
 
 
-def shown(value: object) -> str:
+def as_written(value: object) -> str:
     """A value as it is written, cut where it is long."""
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:100]}…"
@@ -245,4 +245,4 @@ def check_value(name: str, value: object, kind: Kind | None = None) -> object:
     if isinstance(value, tuple) and value and kind.fits(value[0]):
         if not isinstance(kind.take(value[0]), tuple):
             hint = "; a comma makes it several values: take it out, or write a point"
-    raise InputError(f"{name} is {shown(value)}; expected {kind.expected}{hint}")
+    raise InputError(f"{name} is {as_written(value)}; expected {kind.expected}{hint}")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from toolbox.errors import InputError
 from toolbox.findings import Cause, FileInputError
+from toolbox.smoothing import NEAR
 from toolbox.values import COLOR, IGNORE, color_key, color_of, describe_values, in_words
 
 import cv2
@@ -22,7 +23,6 @@ SMOOTHED = (
 )
 NOTES = {"exif", "Raw profile type exif", "XML:com.adobe.xmp"}  # of a PNG, where EXIF may stand
 ADD = "correct the mask, or add them to the classes.csv of a folder of your own (id 255 = ignore)"
-NEAR = 8  # saving as JPEG makes other values of the next ones, as far as that at least
 PIXEL_LIMIT = 500_000_000  # a small file may unpack to any size; this much takes 1.5 GB
 ROWS = 1024  # worked on at once: whole, a big picture would lie in memory several times
 UNREADABLE = Cause("files can't be read as pictures", "replace them or take them out")

@@ -1,8 +1,6 @@
 """A data set ready to train on: every file read once before any training, all that is wrong said
 at once."""
 
-import itertools
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +8,7 @@ from pathlib import Path
 
 from toolbox.cache import FACTS, PICTURES, ReadPair, fill, open_array, read_row
 from toolbox.errors import InputError
-from toolbox.files import fingerprint
+from toolbox.files import fingerprint, own_path
 from toolbox.findings import FileInputError, entries, noted, told
 from toolbox.masks import resize_image, resize_mask
 from toolbox.pictures import read_note, sample_sheet, save_picture
@@ -178,20 +176,11 @@ def overview(data: Data) -> str:
     return "\n".join(lines + data.notes)
 
 
-def own_path(path: Path, maker: str) -> Path:
-    """Where a picture with the note that this maker made it may be written: path, or path-2 and so
-    on where somebody else's file has that name."""
-    for number in itertools.count(1):
-        free = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
-        if not os.path.lexists(free) or read_note(free, "maker") == maker:
-            return free
-
-
 def save_samples(stream: Sequence, data: Data) -> Path:
     """The first twelve of a stream's samples, as the net will see them, in a picture."""
     samples = [stream[position] for position in range(12)]
     wanted = Path("TrainingOutput") / f"samples-{data.name}.png"
-    path = own_path(wanted, "dataset.py")
+    path = own_path(wanted, lambda path: read_note(path, "maker") == "dataset.py")
     if path != wanted:
         print(f"{wanted} is not from dataset.py, and stays as it is")
     sheet = sample_sheet(samples, data.table.names, data.table.colors)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from toolbox.cache import remembered
-from toolbox.errors import InputError
+from toolbox.errors import InputError, few
 from toolbox.files import file_facts, fingerprint
 from toolbox.findings import Cause, FileInputError
 from toolbox.masks import EXIF, turned
@@ -58,11 +58,6 @@ def empty_classes(names: Sequence[str], pixels: np.ndarray) -> list[FileInputErr
 # ---- notes ----
 
 
-def listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
-
-
 def notes_on_splits(names: Sequence[str], counts: Counts) -> list[str]:
     """Where a split's scores say less than they seem to."""
     notes = []
@@ -78,9 +73,13 @@ def notes_on_splits(names: Sequence[str], counts: Counts) -> list[str]:
                 "scores 1.0 there, so its scores say nothing"
             )
         elif lacking:
-            notes.append(f"{split} has no pixel of {listed(lacking)}, which train has: unjudged")
+            notes.append(
+                f"{split} has no pixel of {few(lacking, NAMED)}, which train has: unjudged"
+            )
         if unlearnt and has["train"].any():
-            notes.append(f"train has no pixel of {listed(unlearnt)}, which {split} has: unlearnt")
+            notes.append(
+                f"train has no pixel of {few(unlearnt, NAMED)}, which {split} has: unlearnt"
+            )
     return notes
 
 
@@ -116,7 +115,7 @@ def note_on_turned(images: Sequence[Path], sizes: np.ndarray) -> list[str]:
     turns = turned_pictures(images)
     if not turns:
         return []
-    names = listed([images[row].name for row in turns][:3])
+    names = ", ".join([images[row].name for row in turns][:3])
     found = f"{len(turns)} pictures are turned by their EXIF note (such as {names})"
     quarters = [row for row, turn in turns.items() if turn >= 5]
     if any(sizes[row][0] != sizes[row][1] for row in quarters):
