@@ -100,11 +100,11 @@ def prepare(
     return prepared.make_ready(source, read_pair, image_size, cache, seed)
 
 
-def make_augment(size: Sequence[int], names: str, strength: float = 1.0):
+def make_augment(size: Sequence[int], names: str, strength: float = 1.0, window=(0, 0)):
     """Random changes that leave the classes what they are; all that comes out is of `size`.
 
-    Geometry moves image and mask together, colour changes the image alone. strength is how far zoom
-    and colour go; at 1, zoom takes six tenths of the area or more, in three pictures of ten.
+    A window is cut out first, unless it is (0, 0). Geometry moves both together, colour changes the
+    image alone; strength is how far they go. At 1, zoom takes six tenths or more, in three of ten.
     """
     import albumentations as A  # slow to import; inference.py never needs it
 
@@ -139,7 +139,8 @@ def make_augment(size: Sequence[int], names: str, strength: float = 1.0):
         interpolation=cv2.INTER_AREA,
         mask_interpolation=nearest,
     )
-    return A.Compose([*chosen, shrink])
+    windows = [A.RandomCrop(*window)] if any(window) else []
+    return A.Compose([*windows, *chosen, shrink])
 
 
 @lru_cache(maxsize=2)

@@ -118,7 +118,8 @@ def predict(
     torch.manual_seed(0)  # the same picture gives the same uncertainty every time
     results = [Prediction(shape, model.num_classes, uncertainty_passes > 0) for shape in shapes]
     height = small.shape[1]
-    for top, passes in logit_strips(model, lambda images: looks(model, images), small, place, tile):
+    images = torch.from_numpy(small).permute(0, 3, 1, 2)
+    for top, passes in logit_strips(model, lambda part: looks(model, part), images, place, tile):
         for i, result in enumerate(results):
             own = [logits[i : i + 1] for logits in passes]
             strips = [upsampled(logits, *shapes[i], top, height) for logits in own]

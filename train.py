@@ -36,7 +36,7 @@ from toolbox.processes import (  # with one process all of these give back what 
     seed_dropout,
     share_buffers,
 )
-from toolbox.tiles import classes_at
+from toolbox.tiles import classes_at, whole_logits
 from toolbox.watch import judging
 
 import torch
@@ -71,6 +71,7 @@ seed = 0  # split, start, order, augmentation and dropout all follow from it
 cache = True  # keep resized pictures in Dataset/cache; False decodes every file every time
 num_workers = -1  # processes that read beside the net; -1: cores less one on a GPU, none on a CPU
 training_scale = 1.0  # train on this share of image_size's sides; 0.83 is faster, and suits zoom
+crop_size = (0, 0)  # train on windows of this size, out of image_size; (0, 0): on all of it
 augment_strength = 1.0  # how far zoom and colour go; 2 where training pictures are learnt by heart
 
 # model
@@ -209,9 +210,7 @@ def predictions(
     model.eval()
     for batch in ordered_batches(split, batch_size, batches, *own_part()):
         images, masks = place.put(batch)
-        with place.autocast():
-            logits = model(images)
-        yield logits, masks
+        yield whole_logits(model, images, place), masks
 
 
 def quick_scores(

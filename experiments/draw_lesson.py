@@ -162,7 +162,7 @@ def draw_pull(path: Path, model: nn.Module, data: Data, image: Tensor, mask: Ten
 
 def draw_augmented(path: Path, data: Data, constants: dict) -> None:
     """A training picture as it is, six times as it may come to the net, and rotated, and masks."""
-    size, names, strength = augmentation_of(constants)
+    size, names, strength, _ = augmentation_of(constants)
     image, mask = data.read(data.splits["train"][augmented])
     images, masks, captions = [image], [mask], ["as it is"]
     for draw in range(1, 8):

@@ -223,6 +223,7 @@ def test_row_23_tiles_give_what_the_whole_picture_gives(place, monkeypatch, size
             part.running_var.uniform_(0.5, 2)
     model.eval()
     image = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
+    images = torch.from_numpy(image).permute(2, 0, 1)[None]
     where = Place("cpu", "fp32")
     monkeypatch.setattr(tiles, "TILE", 32)
 
@@ -230,13 +231,17 @@ def test_row_23_tiles_give_what_the_whole_picture_gives(place, monkeypatch, size
         return inference.looks(model, images)
 
     with torch.no_grad():
-        ((_, (whole,)),) = tiles.logit_strips(model, looks, image[None], where, tile=False)
-        strips = tiles.logit_strips(model, looks, image[None], where, tile=True)
+        ((_, (whole,)),) = tiles.logit_strips(model, looks, images, where, tile=False)
+        strips = tiles.logit_strips(model, looks, images, where, tile=True)
         parts = [(top, logits) for top, (logits,) in strips]
     for (top, logits), (following, _) in zip(parts, parts[1:]):
         assert following == top + 32 and logits.shape[2] == 33
     tiled = torch.cat([*(logits[:, :, :32] for _, logits in parts[:-1]), parts[-1][1]], 2)
     assert tiled.shape == whole.shape and torch.allclose(tiled, whole, atol=1e-4)
+    monkeypatch.setattr(tiles, "LARGE", 32**2)  # in training the large ones are cut by themselves
+    with torch.no_grad():
+        assert torch.allclose(tiles.whole_logits(model, images, where), whole, atol=1e-4)
+    monkeypatch.setattr(tiles, "LARGE", 2**20)
     for scale in (1.0, 0.61):
         small = resize_image(image, [max(1, round(side * scale)) for side in size])
         results = []

@@ -63,7 +63,13 @@ def test_a_recipe_sets_constants_and_name_value_after_it_wins(tmp_path):
     [(80, 0.8, 64), (80, 0.9, 72), (80, 1e-17, 8), (83, 1e-17, 3), (80, 1.0, 80), (5, 0.1, 5)],
 )
 def test_the_size_in_training_is_padded_as_the_judged_one(side, share, smaller):
-    constants = dict(image_size=(side, side), training_scale=share, features=(16, 32, 64), patch=1)
+    constants = dict(
+        image_size=(side, side),
+        crop_size=(0, 0),
+        training_scale=share,
+        features=(16, 32, 64),
+        patch=1,
+    )
     assert training_size(constants) == (smaller, smaller)
 
 

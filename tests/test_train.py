@@ -462,6 +462,20 @@ def test_what_is_trained_on_may_be_smaller_than_what_is_judged(run_train, tmp_pa
     assert load_checkpoint(tmp_path / "unet_model.pth")["image_size"] == [16, 26]
 
 
+def test_windows_are_trained_on_and_whole_pictures_are_judged(run_train, tmp_path, monkeypatch):
+    sizes = {}
+    forward = train.build_model("unet", num_classes=2).__class__.forward
+
+    def note(self, images, *rest):
+        sizes.setdefault(self.training, set()).add(tuple(images.shape[-2:]))
+        return forward(self, images, *rest)
+
+    monkeypatch.setattr("model.UNet.forward", note)
+    draw_squares(tmp_path / "own", 8)
+    run_train(dataset="own", run_dir="run", image_size=(16, 26), crop_size=(8, 12))
+    assert sizes == {True: {(8, 12)}, False: {(16, 26)}}
+
+
 @pytest.mark.parametrize(
     "setting, sentence",
     [
@@ -469,6 +483,8 @@ def test_what_is_trained_on_may_be_smaller_than_what_is_judged(run_train, tmp_pa
         (dict(image_size=(8,)), "image_size is"),
         (dict(training_scale=0.0), "training_scale is 0.0; expected a number above 0 to 1"),
         (dict(training_scale=1.2), "training_scale is 1.2"),
+        (dict(crop_size=(8, 0)), "crop_size is \\(8, 0\\), not a window of image_size"),
+        (dict(crop_size=(999, 8)), "crop_size is \\(999, 8\\), not a window"),
         (dict(features=()), "features is"),
         (dict(dropout=1.0), "dropout is 1.0"),
         (dict(dropout=(0.1, 0.2, 0.3)), "dropout is"),

@@ -18,6 +18,7 @@ from toolbox.progress import Progress
 from toolbox.resuming import check_beside, read_run, taken_up
 from toolbox.settings import as_data, training_size
 from toolbox.stages import count_parameters
+from toolbox.tiles import whole_logits
 from toolbox.watch import Bar, Thinned
 
 import numpy as np
@@ -54,8 +55,7 @@ class Run(Progress):
         images = torch.stack([image for image, _ in samples])
         masks = torch.stack([mask for _, mask in samples])
         placed, _ = self.place.put((images, masks))
-        with self.place.autocast():
-            logits = self.kept(placed)
+        logits = whole_logits(self.kept, placed, self.place)
         return images, masks, logits.argmax(1).byte().cpu()
 
     def watched(self) -> list[int]:
@@ -209,7 +209,7 @@ class Run(Progress):
         )
         size = training_size(self.constants)
         if size != tuple(self.constants["image_size"]):
-            parts[-1] += f" of pictures shrunk to {'×'.join(map(str, size[::-1]))}"
+            parts[-1] += f" at {'×'.join(map(str, size[::-1]))}"
         parts.append(f"the run's files are in {self.folder}")
         if self.step:
             parts.append(f"it goes on after step {self.step}")

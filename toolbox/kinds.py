@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 from toolbox.errors import InputError
 
-Take = Callable[
-    [object], object
-]  # a value as its constant holds it; ValueError or TypeError if not
+# A value as its constant holds it; ValueError or TypeError if it can't be.
+Take = Callable[[object], object]
 
 
 class Kind(NamedTuple):
@@ -157,6 +156,9 @@ TRAINING = {
     "cache": FLAG,
     "num_workers": whole(-1, 256, ", -1 being as many as suit the device"),
     "training_scale": number(above=0, high=1),
+    "crop_size": several(
+        whole(0, 2**16), 2, "two whole numbers from 0 to 65,536 such as (256, 256)", repeats=True
+    ),
     "augment_strength": number(0, 10),
     "architecture": TEXT,
     "bias": FLAG,

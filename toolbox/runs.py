@@ -22,7 +22,10 @@ DRAWN = {"curves.png", "learning_rate.png", "learning.png", "worst.png", "classe
 RUN_FILES = {"last.pth", "best.pth", "history.csv", "report.json", "confusion.png", *DRAWN}
 FIRST_FILES = {"last.pth", "learning_rate.png"}  # what a run without a last.pth may be at
 # The first runs had no such constants.
-FIRST_CONSTANTS = {"optimizer": "adamw", "patch": 1, "augment_strength": 1.0, "training_scale": 1.0}
+FIRST_CONSTANTS = {
+    **{"optimizer": "adamw", "patch": 1, "augment_strength": 1.0, "training_scale": 1.0},
+    "crop_size": [0, 0],
+}
 
 
 # ---- making ----

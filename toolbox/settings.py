@@ -78,6 +78,12 @@ def check(constants: dict) -> None:
     for name, value in constants.items():
         if name in KINDS:
             check_value(name, value)
+    window, size = constants.get("crop_size", (0, 0)), constants.get("image_size", (0, 0))
+    if any(window) and not (0 < window[0] <= size[0] and 0 < window[1] <= size[1]):
+        raise InputError(
+            f"crop_size is {window}, not a window of image_size {size}; expected (height, width) "
+            "within it, or (0, 0) for all of it"
+        )
     if constants.get("tta") and constants.get("uncertainty_passes"):
         raise InputError(
             "tta is True and uncertainty_passes is above 0; choose one: what six looks disagree "
@@ -100,13 +106,15 @@ def model_arguments(constants: dict, num_classes: int) -> dict:
 
 
 def training_size(constants: dict) -> tuple[int, ...]:
-    """image_size by training_scale, less by whole multiples of what the net halves to one pixel.
+    """image_size, or a window of it, by training_scale: less by whole multiples of what the net
+    halves to one pixel.
 
     So the net pads what is trained on and what is judged alike.
     """
     multiple = constants["patch"] * 2 ** len(constants["features"])
     smaller = []
-    for side in constants["image_size"]:
+    whole = constants["crop_size"] if any(constants["crop_size"]) else constants["image_size"]
+    for side in whole:
         steps = round(side * (1 - constants["training_scale"]) / multiple)
         smaller.append(side - multiple * min(steps, (side - 1) // multiple))
     return tuple(smaller)
@@ -114,4 +122,4 @@ def training_size(constants: dict) -> tuple[int, ...]:
 
 def augmentation_of(constants: dict) -> list:
     """The size to train at, what may differ between copies, and how far it goes."""
-    return [training_size(constants), *pick(constants, "augment augment_strength")]
+    return [training_size(constants), *pick(constants, "augment augment_strength crop_size")]

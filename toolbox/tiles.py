@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 TILE = 512  # side of a tile's core, in the net's pixels
+LARGE = 4 * TILE**2  # pixels of a picture that goes through the net in tiles by itself
 STRIP = 2**22  # logits in a strip
 
 Looks = Callable[[torch.Tensor], Iterator[torch.Tensor]]  # pictures to logits, once for each look
@@ -48,32 +49,38 @@ def classes_at(logits: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
 
 def logit_strips(
-    model: nn.Module, looks: Looks, pictures: np.ndarray, place: Place, tile: bool
+    model: nn.Module, looks: Looks, pictures: torch.Tensor, place: Place, tile: bool = False
 ) -> Iterator[tuple[int, list[torch.Tensor]]]:
-    """The net's logits of pictures (B, h, w, 3), strip by strip: the first row, and the strip (B,
-    K, rows, w) once for each look.
+    """The net's logits of pictures (B, 3, h, w), strip by strip: the first row, and the strip (B,
+    K, rows, w) once for each look; tile by tile where they are large, or tile is True.
 
     Tiles start at multiples of what the net divides by, and reach over their cores by more than
     a pixel of the logits sees, so that the cores are what the whole picture would give. A
     strip's last row is the next one's first.
     """
-    height, width = pictures.shape[1:3]
+    height, width = pictures.shape[2:]
     multiple = model.multiple()
     core, context = max(height, width), 0
-    if tile:
+    if tile or height * width > LARGE:
         core, context = TILE // multiple * multiple or multiple, 8 * multiple
     for top in range(0, max(1, height - 1), core):
         bottom, y = min(height, top + core + 1), max(0, top - context)
         columns: list[list[torch.Tensor]] = []  # of each tile, the logits of its core by each look
         for left in range(0, width, core):
             right, x = min(width, left + core), max(0, left - context)
-            piece = pictures[:, y : top + core + context, x : left + core + context]
-            images = torch.from_numpy(piece).to(place.device).permute(0, 3, 1, 2)
-            images = images.contiguous(memory_format=torch.channels_last)
+            piece = pictures[:, :, y : top + core + context, x : left + core + context]
+            images = piece.to(place.device).contiguous(memory_format=torch.channels_last)
             rows, cells = slice(top - y, bottom - y), slice(left - x, right - x)
             with place.autocast():
                 columns.append([logits[:, :, rows, cells] for logits in looks(images)])
         yield top, [torch.cat(parts, dim=3) for parts in zip(*columns)]
+
+
+def whole_logits(model: nn.Module, images: torch.Tensor, place: Place) -> torch.Tensor:
+    """Logits (B, K, h, w) of images as they are; of large ones tile by tile, for memory."""
+    strips = logit_strips(model, lambda part: iter([model(part)]), images, place)
+    parts = [strip for _, (strip,) in strips]
+    return torch.cat([*(part[:, :, :-1] for part in parts[:-1]), parts[-1]], dim=2)
 
 
 class Prediction:
