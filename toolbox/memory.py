@@ -2,7 +2,8 @@
 
 import ctypes
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # containers'
@@ -32,6 +33,23 @@ def memory() -> int:
                 least = min(least, int(Path(limit).read_text()))
         return least
     return 0
+
+
+@contextmanager
+def held_to(share: float) -> Iterator[None]:
+    """For a while at most a share of what this process may ask for of a CPU's memory."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    most = before[0] if before[0] != resource.RLIM_INFINITY else memory()
+    resource.setrlimit(resource.RLIMIT_DATA, (int(most * share), before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 def bound_memory() -> None:
