@@ -32,6 +32,12 @@ class Folder(Source):
 
     is_published = False
 
+    @classmethod
+    def fits(cls, root: Path) -> bool:
+        """Whether there are masks, wherever the pictures may be."""
+        masks = [root / "masks", *(root / split / "masks" for split in SPLITS)]
+        return any(folder.is_dir() for folder in masks)
+
     def find_pairs(self) -> list[Pair]:
         layouts = []
         for split in SPLITS:
