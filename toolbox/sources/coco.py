@@ -41,10 +41,12 @@ class Coco(Drawn):
                 else:
                     others.append(path.name)
         if others:
-            self.notes.append(f"{len(others)} JSON files are not COCO's: {few(others)}")
+            self.notes.append(f"{len(others)} JSON file(s) not COCO's left out: {few(others)}")
         empty = [sketch.image.name for sketch in found if not sketch.shapes]
         if empty:
-            self.notes.append(f"{len(empty)} pictures have no shape, only background: {few(empty)}")
+            self.notes.append(
+                f"{len(empty)} picture(s) have no shape, only background: {few(empty)}"
+            )
         return found
 
     def of_file(self, path: Path, content: dict, tree: Tree) -> list[Sketch]:

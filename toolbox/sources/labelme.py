@@ -37,7 +37,7 @@ class Labelme(Drawn):
                 else:
                     others.append(path.name)
         if others:
-            self.notes.append(f"{len(others)} JSON files are not labelme's: {few(others)}")
+            self.notes.append(f"{len(others)} JSON file(s) not labelme's left out: {few(others)}")
         return found
 
     def sketch_of(self, path: Path, content: dict, tree: Tree) -> Sketch:
