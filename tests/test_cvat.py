@@ -82,7 +82,7 @@ def test_lists_give_the_splits_and_what_is_in_none_is_left_out(folder):
     (lists / "test.txt").write_text("d\n")
     data = read(folder)
     assert {split: len(rows) for split, rows in data.splits.items()} == dict(train=2, val=1, test=1)
-    left_out = "1 pictures are left out, as they have no mask or are in no list: e.jpg"
+    left_out = "1 picture(s) left out, as they have no mask or are in no list: e.jpg"
     assert left_out in data.notes
     check_ids(data)
 
@@ -92,7 +92,7 @@ def test_all_that_is_wrong_is_said_at_once(folder):
     with Image.open(folder / "SegmentationClass" / "d.png") as picture:
         picture.putpixel((5, 5), (77, 66, 55))
         picture.save(folder / "SegmentationClass" / "d.png")
-        picture.crop((0, 0, 9, 9)).save(folder / "SegmentationClass" / "e.png")
+        picture.crop((6, 6, 15, 15)).save(folder / "SegmentationClass" / "e.png")
     said = refused(folder)
     assert "SegmentationClass/a.png has no picture; take it out, or put its picture back" in said
     assert "a is named in " in said and "but there is no such picture" in said

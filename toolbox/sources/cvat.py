@@ -49,7 +49,7 @@ class Cvat(Folder):
         left_out = [images[name].name for name in sorted(images.keys() - {*names})]
         if left_out:
             self.notes.append(
-                f"{len(left_out)} pictures are left out, as they have no mask or are in no list: "
+                f"{len(left_out)} picture(s) left out, as they have no mask or are in no list: "
                 f"{few(left_out)}"
             )
         return [Pair(images[name], masks[name], splits.get(name, "")) for name in names]
