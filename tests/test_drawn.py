@@ -195,6 +195,11 @@ def test_label_studios_brushes_and_supervisely_are_named(tmp_path):
     exports.save_picture(brushed)
     with pytest.raises(InputError, match="one label of one picture, as Label Studio exports"):
         open_source(str(brushed.parent), "")
+    own = tmp_path / "own"
+    exports.save_picture(own / "images" / "plane.png")
+    exports.save_picture(own / "masks" / brushed.name)
+    with pytest.raises(InputError, match="as Label Studio exports brushes: make one mask"):
+        prepare(str(own), "", (16, 16))
     (tmp_path / "supervisely" / "ds0" / "ann").mkdir(parents=True)
     with pytest.raises(InputError, match="ann/ is Supervisely's: export to COCO there"):
         open_source(str(tmp_path / "supervisely"), "")

@@ -1,6 +1,7 @@
 """labelme's files as it leaves them beside the pictures, and broken ones."""
 
 import json
+import unicodedata
 
 from toolbox.errors import InputError
 from toolbox.sources import open_source
@@ -111,6 +112,16 @@ def test_pictures_are_found_by_windows_paths_in_other_folders_and_under_unicode_
     names = [pair.image.name for pair in data.pairs]
     assert sorted(names) == ["a.jpg", "b.jpg", "c.jpg", "d.jpg", "größe 木.jpg"]
     assert (ids_of(data, "größe 木") == 1).sum() == 48
+
+
+def test_a_renamed_picture_is_the_one_of_its_jsons_name_not_one_in_another_folder(folder):
+    path = labelme(folder / "a.jpg", [shape("Auto", SQUARE)], imagePath="old.jpg")
+    exports.save_picture(folder / "others" / "old.jpg", 5)
+    name = unicodedata.normalize("NFD", "größe.jpg")  # as a Mac writes it
+    labelme(folder / name, [shape("Auto", SQUARE)], imagePath="größe.jpg")
+    data = read(folder)
+    names = [pair.image.name for pair in data.pairs]
+    assert path.with_suffix(".jpg").name in names and name in names and len(names) == 5
 
 
 def test_folders_of_splits_are_respected_and_valid_is_val(folder):

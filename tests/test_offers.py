@@ -144,9 +144,11 @@ def test_a_palettes_own_colours_are_offered(tmp_path):
     assert (
         "0,class0,0,0,0,0\n1,class1,255,0,0,7\n2,class2,0,0,255,15\n3,class3,90,90,90,255" in said
     )
-    assert "masks do: value is what stands in the masks, 7 for the id 1. To start from" in said
-    plain = folder_of(tmp_path, [KINDS["palette"](one) for one in areas(3)])
-    said = refused(plain)
+    assert "numbers in the masks do not: these stand under value, 7 for the id 1. To start" in said
+
+
+def test_a_palette_without_gaps_needs_no_word_on_them(tmp_path):
+    said = refused(folder_of(tmp_path, [KINDS["palette"](one) for one in areas(3)]))
     assert "blue\n0,class0,0,0,0\n1,class1,255,0,0\n2,class2,0,0,255" in said
     assert "without a gap" not in said
 

@@ -55,13 +55,13 @@ class Labelme(Drawn):
         return Sketch(path, image, split_of(tree.folders(path)), shapes, size)
 
     def picture_of(self, path: Path, name: str, tree: Tree) -> Path:
-        """The picture that a JSON names, or the one beside it of its own name."""
+        """The picture that a JSON names; the one of its own name beside it, if that was renamed."""
+        beside = tree.stems.get(path.with_suffix(""))
         named = tree.find(name, path) if name else None
-        if named:
+        if named and (named.parent == path.parent or not beside):
             return named
-        for other in tree.pictures:
-            if other.with_suffix("") == path.with_suffix(""):
-                return other
+        if beside:
+            return beside
         sentence = f"{path} is of the picture {name!r}, which is not there; put it beside it"
         raise FileInputError(sentence, NO_PICTURE, f"{name} of {path}")
 

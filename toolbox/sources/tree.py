@@ -9,6 +9,7 @@ from toolbox.errors import InputError
 from toolbox.files import list_files
 from toolbox.findings import Cause, FileInputError
 from toolbox.inputs import picture_endings
+from toolbox.names import same_accents
 
 LEVELS = 3  # of folders below the export's own
 LOOKED_AT = 5  # JSON files, to see whose they are
@@ -44,13 +45,10 @@ def load_json(path: Path) -> object:
         raise FileInputError(sentence, NO_JSON, path) from error
 
 
-def jsons_in(root: Path) -> list[Path]:
-    return [path for path in walk(root) if path.suffix.lower() == ".json"]
-
-
 def has_json(root: Path, words: Sequence[bytes]) -> bool:
     """Whether one of the first JSON files holds all these words; torn ones may, too."""
-    for path in jsons_in(root)[:LOOKED_AT]:
+    found = [path for path in walk(root) if path.suffix.lower() == ".json"]
+    for path in found[:LOOKED_AT]:
         content = path.read_bytes() if path.is_file() else b""
         if all(word in content for word in words):
             return True
@@ -65,9 +63,10 @@ class Tree:
         self.files = walk(root)
         endings = picture_endings()
         self.pictures = [path for path in self.files if path.suffix.lower() in endings]
+        self.stems = {path.with_suffix(""): path for path in self.pictures}
         self.named: dict[str, list[Path]] = {}  # pictures by their names
         for path in self.pictures:
-            self.named.setdefault(path.name, []).append(path)
+            self.named.setdefault(same_accents(path.name), []).append(path)
 
     def with_ending(self, ending: str) -> list[Path]:
         return [path for path in self.files if path.suffix.lower() == ending]
@@ -77,30 +76,26 @@ class Tree:
         within = path.relative_to(self.root) if path.is_relative_to(self.root) else path
         return within.parent.parts
 
-    def find(self, name: str, beside: Path) -> Path | None:
-        """The picture that a text in the file `beside` names, in whatever system's way: from where
-        the text lies, or else the one that is named so, the likest way there first."""
+    def find(self, name: str, text: Path) -> Path | None:
+        """The picture of that name, which any system may have written, that a text file means."""
         wanted = PurePath(PureWindowsPath(name).as_posix())
-        if os.path.isfile(beside.parent / wanted):
-            return beside.parent / wanted
-        found = self.named.get(wanted.name, [])
-        here = {
-            *self.folders(beside),
-            *beside.stem.split("_"),
-        }  # instances_val names what is in val
-        likest = sorted(found, key=lambda path: self.likeness(path, wanted, here), reverse=True)
-        if len(likest) > 1:
-            first, second = (self.likeness(path, wanted, here) for path in likest[:2])
-            if first == second:
-                raise InputError(
-                    f"{beside} names {name}, which may be {likest[0]} or {likest[1]}; lay them out "
-                    "as the tool has them, or take one out"
-                )
-        return likest[0] if likest else None
+        if os.path.isfile(text.parent / wanted):
+            return text.parent / wanted
+        found = self.named.get(same_accents(wanted.name), [])
+        if len(found) < 2:
+            return found[0] if found else None
+        here = {*self.folders(text), *text.stem.split("_")}  # instances_val: those in val/
+        ranked = sorted((self.likeness(path, wanted, here), path) for path in found)
+        (second, other), (first, likest) = ranked[-2:]
+        if first == second:
+            raise InputError(
+                f"{text} names {name}, which may be {other} or {likest}; lay them out as the tool "
+                "has them, or take one out"
+            )
+        return likest
 
     def likeness(self, path: Path, wanted: PurePath, here: set[str]) -> tuple[int, int]:
-        """How many of its last names are those that are wanted; how many folders say the same as
-        the text's."""
+        """How many of its last names are as wanted, and of its folders as those of the text."""
         count = 0
         for own, other in zip(reversed(path.parts), reversed(wanted.parts)):
             if own != other:
