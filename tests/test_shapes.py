@@ -96,6 +96,13 @@ def test_labelmes_other_shapes_by_hand():
     assert circle[4:13, 8].all() and not circle[3, 8] and not circle[4, 4]
 
 
+def test_a_strip_of_lines_has_no_notch_where_it_turns():
+    strip = drawn(
+        "labelme", exports.shape("a", [[4, 20], [20, 20], [20, 4]], "linestrip"), (30, 30)
+    )
+    assert strip[22, 22] and not strip[24, 24]  # the outer side of the turn is round
+
+
 def test_what_was_painted_lies_at_its_corners_and_is_cut_off_at_the_border():
     inside = np.array([[1, 0, 1], [0, 1, 1]], bool)
     mask = drawn("labelme", exports.painted("a", 5, 7, inside))
