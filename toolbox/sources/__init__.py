@@ -1,5 +1,5 @@
-"""The data sets that are read as their owners lay them out, by name. A new one gets its line in
-SOURCES."""
+"""The data sets that are read as their owners lay them out, by name, and the kinds of folders of
+one's own. A new one gets its line in SOURCES or in KINDS."""
 
 from pathlib import Path
 
@@ -8,9 +8,14 @@ from toolbox.sources.base import Source
 from toolbox.sources.camvid import CamVid
 from toolbox.sources.carvana import Carvana
 from toolbox.sources.cityscapes import GTA5, Cityscapes, Cityscapes24, Cityscapes34
+from toolbox.sources.coco import Coco
+from toolbox.sources.cvat import Cvat
 from toolbox.sources.folder import Folder
+from toolbox.sources.labelme import Labelme
 from toolbox.sources.streets import Streets
+from toolbox.sources.unread import no_data_set
 from toolbox.sources.voc import VOC, VOC2007
+from toolbox.sources.yolo import Yolo
 
 SOURCES: dict[str, type[Source]] = {
     "streets": Streets,
@@ -23,6 +28,22 @@ SOURCES: dict[str, type[Source]] = {
     "gta5": GTA5,
     "camvid": CamVid,
 }
+
+KINDS: dict[type[Source], str] = {  # the first that fits is taken: what it is looked for by
+    Folder: "images/ and masks/, perhaps in train/, val/ and test/",
+    Cvat: "CVAT: labelmap.txt and SegmentationClass/",
+    Yolo: "YOLO: data.yaml, images/ and labels/",
+    Labelme: "labelme: a JSON with shapes for each picture",
+    Coco: "COCO: a JSON with images, annotations and categories",
+}
+
+
+def kind_of(root: Path) -> type[Source]:
+    """What a folder of one's own holds."""
+    for kind in KINDS:
+        if kind.fits(root):
+            return kind
+    raise no_data_set(root, [*KINDS.values()])
 
 
 def open_source(dataset: str, data_dir: str) -> Source:
@@ -37,5 +58,5 @@ def open_source(dataset: str, data_dir: str) -> Source:
         return SOURCES[dataset](root, dataset)
     for root in (Path(dataset), Path(data_dir, dataset)):
         if root.is_dir():
-            return Folder(root, dataset)
+            return kind_of(root)(root, dataset)
     raise InputError(f"dataset is {dataset!r}, neither a folder nor one of {', '.join(SOURCES)}")

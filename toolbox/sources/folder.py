@@ -14,6 +14,7 @@ from toolbox.masks import read_mask
 from toolbox.offers import check_specks, guessed_table
 from toolbox.smoothing import MANY
 from toolbox.sources.base import SPLITS, Pair, Source
+from toolbox.sources.unread import brushed
 from toolbox.tables import read_class_table
 from toolbox.values import COLOR, IGNORE, Table
 
@@ -31,6 +32,12 @@ class Folder(Source):
     """
 
     is_published = False
+
+    @classmethod
+    def fits(cls, root: Path) -> bool:
+        """Whether there are masks, wherever the pictures may be."""
+        masks = [root / "masks", *(root / split / "masks" for split in SPLITS)]
+        return any(folder.is_dir() for folder in masks)
 
     def find_pairs(self) -> list[Pair]:
         layouts = []
@@ -111,7 +118,7 @@ class Folder(Source):
 
     def likely_causes(self) -> list[str]:
         """What may be behind many problems: names that nearly fit, masks and pictures exchanged."""
-        return [*super().likely_causes(), *self.exchanged()]
+        return [*super().likely_causes(), *self.exchanged(), *brushed(self.unpaired[1])]
 
     def exchanged(self) -> list[str]:
         """Whether images/ holds what masks do, few values, and masks/ what pictures do."""
