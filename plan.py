@@ -13,7 +13,7 @@ import statistics
 import time
 from pathlib import Path
 
-from toolbox import planning
+from toolbox import choosing, planning
 from toolbox.errors import InputError, is_out_of_memory
 from toolbox.files import own_path, write_text
 from toolbox.looking import look
@@ -54,7 +54,7 @@ def seconds_of_step(place: Place, classes: int, features, patch: int, size) -> f
     optimizer = make_optimizer("muon", model, 0.01, 0.1)
     machine = Machinery(model, optimizer, place, compile_model=False)
     loss_of = make_loss("ce+dice")
-    batch = planning.BATCH
+    batch = choosing.BATCH
     images = torch.randint(256, (batch, 3, *size), dtype=torch.uint8)
     masks = torch.randint(classes, (batch, *size), dtype=torch.uint8)
     times = []
@@ -125,7 +125,7 @@ def main() -> None:
     data = prepare(dataset, data_dir, (64, 64), cache=False, seed=seed)
     looks = look(data)
     classes = len(data.table.names)
-    pace = planning.Pace(lambda *net: seconds_of_step(place, classes, *net), max(looks.shape))
+    pace = choosing.Pace(lambda *net: seconds_of_step(place, classes, *net), max(looks.shape))
     planned, best = planning.make_plan(looks, pace, 0.8 * 60 * minutes, minutes)
     constants = read_constants()
     constants.update(dataset=dataset, data_dir=data_dir, seed=seed)
@@ -136,8 +136,8 @@ def main() -> None:
     path = recipe_path(data.name)
     own = {"dataset": dataset, "data_dir": data_dir, "seed": seed}
     write_text(path, recipe_text(planned, own, data, place, minutes))
-    later = planning.best_candidate(looks, pace, 2 * 0.8 * 60 * minutes)
-    print(expectation(planned, trial, looks, minutes, planning.differs(best, later)))
+    later = choosing.best_candidate(looks, pace, 2 * 0.8 * 60 * minutes)
+    print(expectation(planned, trial, looks, minutes, choosing.differs(best, later)))
     print(f"python train.py {path.as_posix()}")
 
 

@@ -1,6 +1,6 @@
 """The plan: what is seen in masks, what follows from it, and the recipe that is written."""
 
-from toolbox import planning
+from toolbox import choosing, planning
 from toolbox.errors import InputError
 from toolbox.looking import Looks, look, thickness_of
 from toolbox.memory import held_to
@@ -62,7 +62,7 @@ def made_up(kept, pictures=100, thickness=9.0, **others):
 
 def pace(microseconds=1.0):
     """A machine that takes so long for a pixel, and squares together."""
-    return planning.Pace(
+    return choosing.Pace(
         lambda features, patch, size: 1e-6 * microseconds * np.prod(size) * 4 / patch**2
     )
 
@@ -92,8 +92,8 @@ def test_up_and_down_are_told_apart_only_where_they_are(tmp_path):
     draw_lines(tmp_path / "anywhere", count=20)
     draw_lines(tmp_path / "above", count=20, only_above=True)
     anywhere, above = looks_at(tmp_path / "anywhere"), looks_at(tmp_path / "above")
-    assert anywhere.upside_down < planning.PLACED < 0.2 < above.upside_down
-    assert max(anywhere.mirrored, above.mirrored) < planning.PLACED
+    assert anywhere.upside_down < choosing.PLACED < 0.2 < above.upside_down
+    assert max(anywhere.mirrored, above.mirrored) < choosing.PLACED
 
 
 def test_thin_things_get_a_larger_size_than_thick_ones():

@@ -6,10 +6,11 @@ import textwrap
 from datetime import date
 from typing import NamedTuple
 
+from toolbox.choosing import as_size
 from toolbox.errors import InputError
 from toolbox.looking import Looks
 from toolbox.machine import Place
-from toolbox.planning import Plan, as_size
+from toolbox.planning import Plan
 from toolbox.prepared import Data
 from toolbox.processes import cores
 
