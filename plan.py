@@ -9,11 +9,13 @@ others are: read it, change what you know better.
 """
 
 import copy
+import shutil
 import statistics
 import time
 from pathlib import Path
 
 from toolbox import choosing, planning
+from toolbox.cache import CACHE
 from toolbox.errors import InputError, is_out_of_memory
 from toolbox.files import own_path, write_text
 from toolbox.looking import look
@@ -37,6 +39,7 @@ seed = 0  # of the run: split, start, order and augmentation
 device = "auto"  # auto, cpu, cuda, cuda:1, mps
 precision = "auto"  # fp32, bf16, fp16; auto: bf16 where the chip has it, else fp16 on GPUs
 
+BYTES = 4  # of a pixel and its class
 ROOM = 0.85  # share of the memory that a trial may take, so that the run has some to spare
 TRIAL = 8.0  # seconds of steps that the prediction is made from
 
@@ -114,6 +117,12 @@ def try_until_it_fits(constants: dict, place: Place) -> Trial:
         constants["accum_steps"] *= 2
 
 
+def room_on_disk() -> float:
+    """Pixels of pictures and masks that may be kept in the cache: half of what is free."""
+    folder = next(path for path in (CACHE, *CACHE.parents) if path.exists())
+    return shutil.disk_usage(folder).free / 2 / BYTES
+
+
 def recipe_path(name: str) -> Path:
     """recipes/NAME.py, or NAME-2.py and so on: what is there may have been edited."""
     return own_path(Path("recipes", f"{name}.py"), lambda path: False)
@@ -125,7 +134,8 @@ def main() -> None:
     data = prepare(dataset, data_dir, (64, 64), cache=False, seed=seed)
     looks = look(data)
     classes = len(data.table.names)
-    pace = choosing.Pace(lambda *net: seconds_of_step(place, classes, *net), max(looks.shape))
+    most = room_on_disk() / len(data.pairs)
+    pace = choosing.Pace(lambda *net: seconds_of_step(place, classes, *net), max(looks.shape), most)
     planned, best = planning.make_plan(looks, pace, 0.8 * 60 * minutes, minutes)
     constants = read_constants()
     constants.update(dataset=dataset, data_dir=data_dir, seed=seed)

@@ -36,10 +36,10 @@ class Candidate(NamedTuple):
 class Pace:
     """Seconds of a step, measured for two sizes of each net and reckoned for all others."""
 
-    def __init__(self, measure: Measure, side: int = 512):
-        """side: of the pictures; what is larger is not measured."""
-        self.measure = measure
-        self.side = side
+    def __init__(self, measure: Measure, side: int = 512, most: float = math.inf):
+        """side: of the pictures; what is larger is not measured. most: pixels of a picture, as
+        they are kept on the disk."""
+        self.measure, self.side, self.most = measure, side, most
         self.line = lru_cache(maxsize=None)(self.line)
 
     def line(self, features: tuple[int, ...], patch: int) -> tuple[float, float]:
@@ -97,7 +97,8 @@ def hoped_for(looks: Looks, image_size: Sequence[int], patch: int, window: float
 
 def candidates(looks: Looks, pace: Pace, seconds: float, base: int) -> Iterator[Candidate]:
     """All sizes, squares and windows, with the views that fit into so many seconds."""
-    for image_size in looks.kept:
+    sizes = [size for size in looks.kept if math.prod(size) <= pace.most]
+    for image_size in sizes or list(looks.kept)[-1:]:
         for patch in (1, 2):
             for window in WINDOWS:
                 features = widths(base, image_size, patch)
