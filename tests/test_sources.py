@@ -94,9 +94,9 @@ def test_loose_pictures_beside_split_folders_are_named(tmp_path):
 
 
 def test_folders_that_are_no_split_and_masks_without_pictures_are_named(tmp_path):
-    for name in ("train", "valid"):
+    for name in ("train", "extra"):
         draw_squares(tmp_path / "own" / name, 4)
-    (tmp_path / "own" / "valid" / "classes.csv").rename(tmp_path / "own" / "classes.csv")
+    (tmp_path / "own" / "extra" / "classes.csv").rename(tmp_path / "own" / "classes.csv")
     (tmp_path / "own" / "masks" / "val").mkdir(parents=True)
     (tmp_path / "own" / "masks" / "val" / "a.png").write_bytes(b"")
     (tmp_path / "own" / "unlabelled" / "images").mkdir(parents=True)
@@ -105,7 +105,7 @@ def test_folders_that_are_no_split_and_masks_without_pictures_are_named(tmp_path
     said = str(problem.value)
     assert (
         "2 thing(s)" in said
-        and "valid is none of train, val, test" in said
+        and "extra is none of train, val, test" in said
         and "val has masks for pictures that are not there" in said
     )
 

@@ -3,12 +3,14 @@ SOURCES."""
 
 from pathlib import Path
 
+from toolbox.archives import is_archive, unpacked
 from toolbox.errors import InputError
 from toolbox.sources.base import Source
 from toolbox.sources.camvid import CamVid
 from toolbox.sources.carvana import Carvana
 from toolbox.sources.cityscapes import GTA5, Cityscapes, Cityscapes24, Cityscapes34
-from toolbox.sources.folder import Folder
+from toolbox.sources.layouts import inner_folder
+from toolbox.sources.own import open_folder
 from toolbox.sources.streets import Streets
 from toolbox.sources.voc import VOC, VOC2007
 
@@ -26,7 +28,8 @@ SOURCES: dict[str, type[Source]] = {
 
 
 def open_source(dataset: str, data_dir: str) -> Source:
-    """One of SOURCES in data_dir, or in a folder there of its name, or a folder of one's own."""
+    """One of SOURCES in data_dir, or in a folder there of its name, or a folder of one's own,
+    which may be packed in a .zip."""
     if dataset == "streets":
         return Streets(Path(data_dir, dataset), dataset)
     if dataset in SOURCES:
@@ -36,6 +39,10 @@ def open_source(dataset: str, data_dir: str) -> Source:
         root = named.get(dataset) or named.get(family) or Path(data_dir)
         return SOURCES[dataset](root, dataset)
     for root in (Path(dataset), Path(data_dir, dataset)):
+        if is_archive(root):
+            root = inner_folder(unpacked(root))
         if root.is_dir():
-            return Folder(root, dataset)
+            return open_folder(root, dataset)
+        if root.is_file():
+            raise InputError(f"{root} is a file; expected a folder, or a .zip of one")
     raise InputError(f"dataset is {dataset!r}, neither a folder nor one of {', '.join(SOURCES)}")

@@ -3,6 +3,7 @@
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
 from toolbox.cache import TOO_BIG, remembered
@@ -13,7 +14,17 @@ from toolbox.findings import Cause, FileInputError
 from toolbox.masks import read_mask
 from toolbox.offers import check_specks, guessed_table
 from toolbox.smoothing import MANY
-from toolbox.sources.base import SPLITS, Pair, Source
+from toolbox.sources.base import ARRAY, SPLITS, Pair, Source
+from toolbox.sources.layouts import (
+    Place,
+    has_masks,
+    has_other_splits,
+    named_places,
+    nothing_found,
+    pictures_in,
+    usual_places,
+)
+from toolbox.sources.side_by_side import look_at, one_tail
 from toolbox.tables import read_class_table
 from toolbox.values import COLOR, IGNORE, Table
 
@@ -27,29 +38,89 @@ class Folder(Source):
     more.
 
     Either may lie in train, val and test folders: images/train and masks/train, or train/images
-    and train/masks.
+    and train/masks. What has other names is read too, where it can be only one thing.
     """
 
     is_published = False
 
+    @cached_property
+    def places(self) -> list[Place]:
+        """Where pairs lie: in images and masks, or in what can be nothing else."""
+        usual = usual_places(self.root)
+        has_splits = bool(usual[0].split)
+        if has_masks(usual) and not has_other_splits(self.root, has_splits):
+            return usual
+        found = named_places(self.root)
+        places = [place for place in found if place.images != place.masks or look_at(place.images)]
+        for place in found:
+            if place.split and place not in places:
+                self.notes.append(f"{place.images} is left out: no masks were found for it")
+        if not places:
+            raise nothing_found(self.root)
+        if len(places) > 1 and not places[0].split:
+            raise InputError(
+                f"pairs lie in {places[0].images} and in {places[1].images}, which is a split: put "
+                "all of them into splits, or none"
+            )
+        return places
+
     def find_pairs(self) -> list[Pair]:
-        layouts = []
-        for split in SPLITS:
-            layouts.append((split, self.root / "images" / split, self.root / "masks" / split))
-            layouts.append((split, self.root / split / "images", self.root / split / "masks"))
-        present = [layout for layout in layouts if layout[1].is_dir()]
-        if not present:
-            return self.match_folders(self.root / "images", self.root / "masks")
         pairs = []
-        for split, images, masks in present:
-            pairs += self.match_folders(images, masks, split)
-        for _, images, masks in layouts:
-            if masks.is_dir() and list_files(masks) and not images.is_dir():
-                self.problems.append(
-                    f"{masks} has masks for pictures that are not there; expected them in {images}"
-                )
-        self.find_strays()
+        for place in self.places:
+            pairs += self.pairs_in(place)
+        if self.places[0].is_usual and self.places[0].split:
+            self.find_lost_masks()
+            self.find_strays()
         return pairs
+
+    def pairs_in(self, place: Place) -> list[Pair]:
+        if place.is_usual:
+            return self.match_folders(place.images, place.masks, place.split)
+        images, masks, tail = self.files_of(place)
+        return self.match(images, masks, place.split, tail)
+
+    def files_of(self, place: Place) -> tuple[dict[str, Path], dict[str, Path], str]:
+        """A place's images and masks by their stems, and what masks' stems end in besides."""
+        where = place.images.relative_to(self.root)
+        if place.images != place.masks:
+            masks_at = place.masks.relative_to(self.root)
+            self.notes.append(f"the masks of the pictures in {where} are taken from {masks_at}")
+            images = self.by_stem(place.images, place.endings)
+            masks = self.mask_files(place.masks)
+            return images, masks, one_tail(masks.keys() - images.keys()) or "_mask"
+        mixed = look_at(place.images)
+        self.notes.append(f"pictures and masks lie side by side in {where}: {mixed.described()}")
+        images = self.by_stem(place.images, mixed.images)
+        if not mixed.tail:
+            return images, self.by_stem(place.masks, mixed.masks), "_mask"
+        stems = [stem for stem in images if stem.endswith(mixed.tail)]
+        masks = {stem: images.pop(stem) for stem in stems}
+        return images, masks, mixed.tail
+
+    def mask_files(self, folder: Path) -> dict[str, Path]:
+        """A folder's masks by their stems; a picture beside an array of its name shows that."""
+        files = pictures_in(folder)
+        arrays = {path.stem for path in files if path.suffix.lower() == ARRAY}
+        shown = {path for path in files if path.stem in arrays and path.suffix.lower() != ARRAY}
+        if shown:
+            self.notes.append(
+                f"{len(shown)} pictures in {folder.relative_to(self.root)} are left out: arrays of "
+                f"the same names ({ARRAY}) hold the masks"
+            )
+        return self.by_stem(folder, left_out=shown)
+
+    def find_lost_masks(self) -> None:
+        """Name masks of splits whose images are not there."""
+        for split in SPLITS:
+            for images, masks in (
+                (self.root / "images" / split, self.root / "masks" / split),
+                (self.root / split / "images", self.root / split / "masks"),
+            ):
+                if masks.is_dir() and list_files(masks) and not images.is_dir():
+                    self.problems.append(
+                        f"{masks} has masks for pictures that are not there; expected them in "
+                        f"{images}"
+                    )
 
     def find_strays(self) -> None:
         """Name what lies beside the folders of the splits."""

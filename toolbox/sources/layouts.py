@@ -1,0 +1,242 @@
+"""Which folders hold a data set's pictures and which its masks, where people call them otherwise
+than images and masks: by the words in their names, never by a choice between two."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from toolbox.errors import InputError, few
+from toolbox.files import list_files
+from toolbox.sources.base import SPLITS
+
+PICTURES = set(".png .jpg .jpeg .bmp .tif .tiff .gif .webp .ppm .pgm .jp2 .npy".split())
+SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val"}
+SPLIT_WORDS |= {"validation": "val", "test": "test", "testing": "test"}
+IMAGE_WORDS = set(
+    "images image imgs img pictures picture pics photos photo original originals input inputs "
+    "jpegimages frames x".split()
+)
+MASK_WORDS = set(
+    "masks mask labels label annotations annotation annot gt truth groundtruth seg segs "
+    "segmentation segmentations target targets manual y".split()
+)
+NO_CLASSES = set("object objects instance instances visualization overlay overlays".split())
+TREES = "Dataset/readme.md shows the trees that are read"
+
+
+class Place(NamedTuple):
+    """Where pairs lie: a folder of images and one of masks, or one folder that holds both."""
+
+    split: str
+    images: Path
+    masks: Path
+    is_usual: bool = True  # called images and masks
+    endings: frozenset[str] = frozenset()  # of images, where other things may lie beside them
+
+
+class Role(NamedTuple):
+    """What a folder's name says: train, val, test or nothing, and images, masks or nothing."""
+
+    split: str
+    kind: str
+
+
+def words_of(name: str) -> list[str]:
+    """x_train, XTrain and trainX have the words x and train."""
+    parted = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
+    longest_first = "|".join(sorted(SPLIT_WORDS, key=len, reverse=True))
+    words = []
+    for word in re.findall(r"[^\W_]+", parted.casefold()):
+        glued = re.fullmatch(rf"({longest_first})(\D+)", word)  # trainannot
+        known = IMAGE_WORDS | MASK_WORDS
+        words += glued.groups() if glued and glued[2] in known else [word]
+    return words
+
+
+def role_of(folder: Path) -> Role:
+    words = {*words_of(folder.name)}
+    splits = {SPLIT_WORDS[word] for word in words & SPLIT_WORDS.keys()}
+    split = splits.pop() if len(splits) == 1 else ""
+    if words & NO_CLASSES:
+        return Role(split, "other")
+    if words & MASK_WORDS:  # label_images are masks
+        return Role(split, "masks")
+    if words & IMAGE_WORDS:
+        return Role(split, "images")
+    return Role(split, "" if words <= SPLIT_WORDS.keys() else "other")
+
+
+def folders_in(folder: Path) -> list[Path]:
+    return [path for path in list_files(folder) if path.is_dir()]
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Files whose names end as pictures' or arrays' do."""
+    return [path for path in list_files(folder) if path.suffix.lower() in PICTURES]
+
+
+def inner_folder(folder: Path) -> Path:
+    """What an archive holds often lies in one folder more: that, unless it is images, train, …"""
+    known = IMAGE_WORDS | MASK_WORDS | SPLIT_WORDS.keys()
+    while True:
+        there = list_files(folder)
+        if len(there) != 1 or not there[0].is_dir() or {*words_of(there[0].name)} <= known:
+            return folder
+        folder = there[0]
+
+
+def class_folders(folder: Path) -> list[Path]:
+    """A folder of masks for each class, where these lie in folders and none beside them."""
+    if not folder.is_dir() or pictures_in(folder):
+        return []
+    inner = folders_in(folder)
+    if any(path.name.casefold() in SPLIT_WORDS for path in inner):
+        return []
+    return [path for path in inner if pictures_in(path)]
+
+
+# ---- places ----
+
+
+def usual_places(root: Path) -> list[Place]:
+    """images/ and masks/, either in train, val and test folders or with such in them."""
+    every = []
+    for split in SPLITS:
+        every.append(Place(split, root / "images" / split, root / "masks" / split))
+        every.append(Place(split, root / split / "images", root / split / "masks"))
+    present = [place for place in every if place.images.is_dir()]
+    return present or [Place("", root / "images", root / "masks")]
+
+
+def has_other_splits(root: Path, has_splits: bool) -> bool:
+    """Whether some of such folders are called valid or Train, not val or train."""
+    inner = []
+    if has_splits:
+        inner = [folder for folder in folders_in(root) if has_masks(usual_places(folder))]
+    for name in ("images", "masks"):
+        if (root / name).is_dir():
+            inner += folders_in(root / name)
+    names = {folder.name for folder in inner}
+    return any(name.casefold() in SPLIT_WORDS for name in names - {*SPLITS})
+
+
+def has_masks(places: Sequence[Place]) -> bool:
+    return any(place.images.is_dir() and place.masks.is_dir() for place in places)
+
+
+class Finding:
+    """The folders of a data set by what their names say."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.by_role: dict[Role, list[Path]] = {}
+        self.add(Role("", ""), root)
+        for folder in folders_in(root):
+            role = role_of(folder)
+            if role.kind != "other":
+                self.add(role, folder)
+                self.look_into(folder, role)
+
+    def add(self, role: Role, folder: Path) -> None:
+        if pictures_in(folder) or role.kind == "masks" and class_folders(folder):
+            self.by_role.setdefault(role, []).append(folder)
+
+    def look_into(self, folder: Path, role: Role) -> None:
+        """images/train and train/images: what one name leaves open, the other says."""
+        for inner in folders_in(folder):
+            split, kind = role_of(inner)
+            if role.split and not role.kind and not split and kind in ("images", "masks"):
+                self.add(Role(role.split, kind), inner)
+            elif role.kind and not role.split and split and not kind:
+                self.add(Role(split, role.kind), inner)
+
+    def one(self, split: str, kind: str) -> Path | None:
+        """The one folder of this role; two are no reason to choose."""
+        found = self.by_role.get(Role(split, kind), [])
+        if len(found) > 1:
+            what = kind or "pictures"
+            of = f" of {split}" if split else ""
+            raise InputError(
+                f"{few([str(path) for path in found], 6)} may each hold the {what}{of}; which "
+                "one is not to be guessed: call the right one "
+                f"{kind or split}, and take the others out of {self.root}"
+            )
+        return found[0] if found else None
+
+    def place(self, split: str) -> Place | None:
+        images, masks = self.one(split, "images"), self.one(split, "masks")
+        if images and masks:
+            return Place(split, images, masks, is_usual=False)
+        images = images or self.one(split, "")
+        if images:
+            return Place(split, images, masks or images, False, frozenset(PICTURES))
+        return None
+
+    def places(self) -> list[Place]:
+        found = [place for place in map(self.place, ("", *SPLITS)) if place]
+        for split in SPLITS:
+            masks = self.by_role.get(Role(split, "masks"), [])
+            if masks and not any(place.split == split for place in found):
+                raise InputError(
+                    f"{masks[0]} has masks for pictures that are not there; expected their "
+                    f"pictures in {self.root / split / 'images'}"
+                )
+        return found
+
+
+def named_places(root: Path) -> list[Place]:
+    """Places by the words in the folders' names; of pictures without masks too, in which these may
+    lie side by side."""
+    return Finding(root).places()
+
+
+# ---- the answer where there is none ----
+
+
+def described(folder: Path) -> str:
+    """A folder's name and how much is in it."""
+    pictures, inner = len(pictures_in(folder)), len(folders_in(folder))
+    parts = [f"{pictures} pictures"] if pictures else []
+    parts += [f"{inner} folders"] if inner else []
+    return f"{folder.name} ({', '.join(parts) or 'no pictures'})"
+
+
+def inner_sets(root: Path) -> list[Path]:
+    """Folders in it that are data sets by themselves."""
+    found = []
+    for folder in folders_in(root)[:100]:
+        places = usual_places(folder)
+        if not has_masks(places):
+            places = [place for place in named_places(folder) if place.images != place.masks]
+        if places:
+            found.append(folder)
+    return found
+
+
+def cure_for(root: Path) -> str:
+    inner = inner_sets(root)
+    if len(inner) == 1:
+        return f"{inner[0]} looks like a data set: name it as dataset"
+    if inner:
+        names = few([folder.name for folder in inner])
+        return (
+            f"each of {names} has images and masks of its own: put all images into "
+            f"{root / 'images'} and all masks into {root / 'masks'}, or name one of them as dataset"
+        )
+    return "call the folder of the pictures images, and that of their masks masks"
+
+
+def nothing_found(root: Path) -> InputError:
+    """What lies there instead of images and masks, and what to do about it."""
+    missing = [name for name in ("images", "masks") if not (root / name).is_dir()]
+    said = f"{root} has no pairs"
+    if missing:
+        said = f"{root / missing[0]} is not there"
+    if len(missing) == 2:
+        said += ", nor is masks"
+    loose = len(pictures_in(root))
+    there = [described(folder) for folder in folders_in(root)]
+    there += [f"{loose} pictures side by side, of which none is another's mask"] if loose else []
+    found = few(there, 5) or "nothing that is known as a picture"
+    return InputError(f"{said}; found {found} in {root}; {cure_for(root)}. {TREES}")
