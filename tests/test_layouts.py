@@ -159,6 +159,31 @@ def test_what_a_folders_name_says(name, role):
     assert role_of(Path(name)) == role
 
 
+def test_masks_as_roboflow_writes_them_have_its_classes(tmp_path):
+    root = tmp_path / "own"
+    for split, numbers in (("train", range(4)), ("valid", range(4, 6)), ("test", range(6, 8))):
+        save_pairs(root / split, "a_jpg.rf.{}.jpg", "a_jpg.rf.{}_mask.png", numbers, factor=2)
+        text = "Pixel Value, Class\n0, background\n1, dog\n2, cat\n"
+        (root / split / "_classes.csv").write_text(text)
+    data = read(root)
+    check_ids(data)
+    assert data.table.names == ["background", "cat"]
+    assert [len(rows) for rows in data.splits.values()] == [4, 2, 2]
+    assert "dog in _classes.csv have no pixel, and are left out" in data.notes
+    (root / "test" / "_classes.csv").write_text("Pixel Value, Class\n0, background\n2, dog\n")
+    assert "test/_classes.csv has other classes than" in refused(root)
+    (root / "test" / "_classes.csv").write_text("Pixel Value, Class\ncat\n")
+    assert "has the row 'cat'; expected a number and a name" in refused(root)
+    for split in ("train", "valid", "test"):
+        (root / split / "_classes.csv").write_text("Pixel Value,Class\n0,ground\n1,cat\n")
+    assert "pixels), which _classes.csv does not name; add them there" in refused(root)
+    for split in ("train", "valid", "test"):  # what Roboflow writes for whole pictures' labels
+        (root / split / "_classes.csv").write_text("filename,cat\na.jpg,1\n")
+    assert read(root).table.names == ["background", "object"]
+    (root / "classes.csv").write_text("id,name,red,green,blue\n0,a,0,0,0\n1,b,2,2,2\n")
+    assert read(root).table.names == ["a", "b"]
+
+
 # ---- what could be two things ----
 
 
@@ -201,13 +226,22 @@ def test_a_picture_or_mask_that_is_left_over_side_by_side_is_named(tmp_path):
 def test_what_is_found_is_said_where_nothing_can_be_read(tmp_path):
     root = save_pairs(tmp_path / "own", "photographs/{}.png", "masks/{}.png")
     said = refused(root)
-    assert "own/images is not there; found masks (6 pictures), photographs (6 pictures) in" in said
-    assert "call the folder of the pictures images, and that of their masks masks" in said
+    assert "own/images is not there; " in said
+    assert "own holds masks (pictures: 6), photographs (pictures: 6); if masks holds the" in said
+    assert "masks, call the folder of their pictures images. Dataset/readme.md shows" in said
     root = save_pairs(tmp_path / "deep", "inner/images/{}.png", "inner/masks/{}.png")
-    assert "deep/inner looks like a data set: name it as dataset" in refused(root)
+    assert "deep/inner looks like a data set: set dataset to it" in refused(root)
     for name in ("a", "b", "c"):  # one folder for each picture
         save_pairs(tmp_path / "nuclei", f"{name}/images/{{}}.png", f"{name}/masks/{{}}.png", [0])
     assert "each of a, b, c has images and masks of its own" in refused(tmp_path / "nuclei")
+    for name in ("a", "b"):
+        save_pairs(tmp_path / "brains", f"{name}/{{}}.tif", f"{name}/{{}}_mask.tif")
+    assert "each of a, b has images and masks of its own" in refused(tmp_path / "brains")
+    for name in ("a", "b"):
+        save_pairs(tmp_path / "odd", f"{name}/{{}}.tif", f"{name}/{{}}.tif")
+    assert "odd holds a (pictures: 6), b (pictures: 6); call the folder of" in refused(
+        tmp_path / "odd"
+    )
     save_pairs(tmp_path / "alone", "{}.jpg", "more/{}.txt.png", range(2))
     said = refused(tmp_path / "alone")
     assert "2 pictures side by side, of which none is another's mask" in said
@@ -240,6 +274,11 @@ def test_pairs_in_a_split_and_outside_are_a_sentence(tmp_path):
             ["0", "1", "2", "3"],
             "masks are numbered from 0 to 3, and may follow the order of the others' names "
             "(cat with 0, cow 2 with 1, cow 10 with 2): look at some",
+        ),
+        (
+            ["1", "2", "3"],
+            ["task-1-by-4", "task-2-by-4", "task-3-by-4"],
+            "may belong together (1 with task-1-by-4, 2 with",
         ),
         (["1", "2"], ["cat", "dog"], "images are numbered from 1 to 2, and may follow the order"),
         (["cat", "dog", "cow"], ["0", "1"], ""),

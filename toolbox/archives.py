@@ -162,7 +162,8 @@ def unpack(archive: Path, file: zipfile.ZipFile, folder: Path, note: dict) -> No
             unfinished.mkdir()
             write_entries(file, entries, unfinished)
             (unfinished / NOTE).write_text(json.dumps(note))
-            os.rename(unfinished, folder)
+            if not os.path.lexists(folder):  # else another was quicker
+                os.rename(unfinished, folder)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     print(f"{archive} is unpacked into {folder}, {len(entries)} files", flush=True)
@@ -197,10 +198,9 @@ def unpacked(archive: Path) -> Path:
     try:
         with zipfile.ZipFile(archive) as file:
             note = facts_of(file)
-            if os.path.lexists(folder):
-                check_is_its_own(archive, folder, note)
-            else:
+            if not os.path.lexists(folder):
                 unpack(archive, file, folder, note)
+            check_is_its_own(archive, folder, note)
     except DAMAGED as error:
         raise InputError(
             f"{archive} can't be unpacked ({error or type(error).__name__}); get or pack it anew"

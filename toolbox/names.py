@@ -125,23 +125,28 @@ def by_spelling(images: Sequence[str], masks: Sequence[str]) -> str:
     return ""
 
 
+def numbered(names: Sequence[str], which: int) -> dict[int, str]:
+    """Names by one of the numbers in them, where no other has the same there."""
+    found: dict[int, list[str]] = {}
+    for name in names:
+        digits = re.findall("[0-9]+", name)
+        if digits:
+            found.setdefault(int(digits[which]), []).append(name)
+    return {number: alike[0] for number, alike in found.items() if len(alike) == 1}
+
+
 def by_number(images: Sequence[str], masks: Sequence[str]) -> str:
-    """A sentence on names that agree in their last number, each of which stands in one name."""
-    numbered = []
-    for names in (images, masks):
-        found: dict[int, list[str]] = {}
-        for name in names:
-            if digits := re.findall("[0-9]+", name):
-                found.setdefault(int(digits[-1]), []).append(name)
-        numbered.append({number: names[0] for number, names in found.items() if len(names) == 1})
-    both = sorted(numbered[0].keys() & numbered[1].keys())
-    if len(both) < max(2, ENOUGH * min(len(images), len(masks))):
-        return ""
-    pairs = [(numbered[0][number], numbered[1][number]) for number in both]
-    return (
-        f"{len(both)} images and masks have the same number in their names, and may belong "
-        f"together ({examples(pairs)}): if they do, give both the same name"
-    )
+    """A sentence on names that agree in their last number, or their first."""
+    for which in (-1, 0):
+        image_of, mask_of = numbered(images, which), numbered(masks, which)
+        both = sorted(image_of.keys() & mask_of.keys())
+        if len(both) >= max(2, ENOUGH * min(len(images), len(masks))):
+            pairs = [(image_of[number], mask_of[number]) for number in both]
+            return (
+                f"{len(both)} images and masks have the same number in their names, and may belong "
+                f"together ({examples(pairs)}): if they do, give both the same name"
+            )
+    return ""
 
 
 def in_order(name: str) -> list:

@@ -14,16 +14,17 @@ from toolbox.findings import Cause, FileInputError
 from toolbox.masks import read_mask
 from toolbox.offers import check_specks, guessed_table
 from toolbox.smoothing import MANY
+from toolbox.sources.answers import nothing_found
 from toolbox.sources.base import ARRAY, SPLITS, Pair, Source
 from toolbox.sources.layouts import (
     Place,
     has_masks,
     has_other_splits,
     named_places,
-    nothing_found,
     pictures_in,
     usual_places,
 )
+from toolbox.sources.roboflow import named_table, names_in
 from toolbox.sources.side_by_side import look_at, one_tail
 from toolbox.tables import read_class_table
 from toolbox.values import COLOR, IGNORE, Table
@@ -144,6 +145,9 @@ class Folder(Source):
         listed = self.root / "classes.csv"
         if not os.path.lexists(listed):
             self.find_misnamed_table()
+            names = names_in([self.root, *(place.images for place in self.places)])
+            if names:
+                return named_table(self.root, names, self.census(), self.notes)
             return guessed_table(self.root, self.census())
         table = read_class_table(listed)
         greys = {color[0]: i for i, color in enumerate(table.colors) if len(set(color)) == 1}

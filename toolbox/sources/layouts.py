@@ -22,7 +22,6 @@ MASK_WORDS = set(
     "segmentation segmentations target targets manual y".split()
 )
 NO_CLASSES = set("object objects instance instances visualization overlay overlays".split())
-TREES = "Dataset/readme.md shows the trees that are read"
 
 
 class Place(NamedTuple):
@@ -116,9 +115,9 @@ def has_other_splits(root: Path, has_splits: bool) -> bool:
         inner = [folder for folder in folders_in(root) if has_masks(usual_places(folder))]
     for name in ("images", "masks"):
         if (root / name).is_dir():
-            inner += folders_in(root / name)
-    names = {folder.name for folder in inner}
-    return any(name.casefold() in SPLIT_WORDS for name in names - {*SPLITS})
+            inner += list_files(root / name)
+    others = [path for path in inner if path.name.casefold() in SPLIT_WORDS]
+    return any(path.name not in SPLITS and path.is_dir() for path in others)
 
 
 def has_masks(places: Sequence[Place]) -> bool:
@@ -189,54 +188,3 @@ def named_places(root: Path) -> list[Place]:
     """Places by the words in the folders' names; of pictures without masks too, in which these may
     lie side by side."""
     return Finding(root).places()
-
-
-# ---- the answer where there is none ----
-
-
-def described(folder: Path) -> str:
-    """A folder's name and how much is in it."""
-    pictures, inner = len(pictures_in(folder)), len(folders_in(folder))
-    parts = [f"{pictures} pictures"] if pictures else []
-    parts += [f"{inner} folders"] if inner else []
-    return f"{folder.name} ({', '.join(parts) or 'no pictures'})"
-
-
-def inner_sets(root: Path) -> list[Path]:
-    """Folders in it that are data sets by themselves."""
-    found = []
-    for folder in folders_in(root)[:100]:
-        places = usual_places(folder)
-        if not has_masks(places):
-            places = [place for place in named_places(folder) if place.images != place.masks]
-        if places:
-            found.append(folder)
-    return found
-
-
-def cure_for(root: Path) -> str:
-    inner = inner_sets(root)
-    if len(inner) == 1:
-        return f"{inner[0]} looks like a data set: name it as dataset"
-    if inner:
-        names = few([folder.name for folder in inner])
-        return (
-            f"each of {names} has images and masks of its own: put all images into "
-            f"{root / 'images'} and all masks into {root / 'masks'}, or name one of them as dataset"
-        )
-    return "call the folder of the pictures images, and that of their masks masks"
-
-
-def nothing_found(root: Path) -> InputError:
-    """What lies there instead of images and masks, and what to do about it."""
-    missing = [name for name in ("images", "masks") if not (root / name).is_dir()]
-    said = f"{root} has no pairs"
-    if missing:
-        said = f"{root / missing[0]} is not there"
-    if len(missing) == 2:
-        said += ", nor is masks"
-    loose = len(pictures_in(root))
-    there = [described(folder) for folder in folders_in(root)]
-    there += [f"{loose} pictures side by side, of which none is another's mask"] if loose else []
-    found = few(there, 5) or "nothing that is known as a picture"
-    return InputError(f"{said}; found {found} in {root}; {cure_for(root)}. {TREES}")

@@ -25,7 +25,9 @@ from toolbox.values import IGNORE, Table, color_key, describe_values
 import numpy as np
 
 NOT_BINARY = Cause(
-    "masks of one class hold more than two values", "0 is for what is not of it; " + SMOOTHED
+    "masks of one class hold more than two values",
+    "0 is for what is not of it. If the folder holds masks of all classes, put its files into "
+    f"masks itself; {SMOOTHED}",
 )
 OTHER_SIZE = Cause("masks have another size than a picture's first", "all have its size")
 MOST = IGNORE - 1  # classes beside the background
@@ -40,7 +42,8 @@ def is_class(path: Path) -> np.ndarray:
     if len(counts.keys() - {*black}) > 1:
         raise FileInputError(
             f"{path} holds {len(counts)} values ({describe_values(counts)}); expected two in a "
-            f"mask of one class: 0, and 1 or 255 where it is; {SMOOTHED}",
+            "mask of one class: 0, and 1 or 255 where it is. If its folder holds masks of all "
+            f"classes, put its files into masks itself; {SMOOTHED}",
             NOT_BINARY,
             path,
         )
