@@ -150,7 +150,8 @@ def test_a_split_without_masks_is_left_out_and_said_so(tmp_path):
         ("Validation", ("val", "")),
         ("ISIC2018_Task1-2_Training_Input", ("train", "images")),
         ("SegmentationObject", ("", "other")),
-        ("train_test", ("", "")),
+        ("train_test", ("", "other")),
+        ("__", ("", "other")),
         ("latest", ("", "other")),
         ("holiday", ("", "other")),
     ],
@@ -383,6 +384,19 @@ def test_a_folder_called_background_is_no_class_of_its_own(classes):
     data = read(classes)
     assert data.table.names == ["background", "cat", "dog"] and data.pixels[0][1] > 0
     assert any("masks in Background are not needed" in note for note in data.notes)
+
+
+def test_classes_under_other_names_are_read_and_said_so(classes):
+    (classes / "images").rename(classes / "imgs")
+    (classes / "masks").rename(classes / "Labels")
+    data = read(classes)
+    assert data.table.names == ["background", "cat", "dog"]
+    assert "the masks of the pictures in imgs are taken from Labels" in data.notes
+
+
+def test_a_class_may_be_called_train(classes):
+    (classes / "masks" / "dog").rename(classes / "masks" / "train")
+    assert read(classes).table.names == ["background", "cat", "train"]
 
 
 def test_classes_in_splits(classes):

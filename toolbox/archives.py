@@ -28,7 +28,7 @@ ENCRYPTED, IS_UTF_8 = 0x1, 0x800  # flags of an entry
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError)
 
 
-class Entry(NamedTuple):
+class Packed(NamedTuple):
     """A file in an archive, and where it goes below the folder."""
 
     info: zipfile.ZipInfo
@@ -63,7 +63,7 @@ def place_of(archive: Path, info: zipfile.ZipInfo) -> PurePosixPath:
     return place
 
 
-def check_kind(archive: Path, info: zipfile.ZipInfo) -> None:
+def check_is_plain(archive: Path, info: zipfile.ZipInfo) -> None:
     """Files and folders only, that anybody may read."""
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
@@ -84,7 +84,7 @@ def is_junk(place: PurePosixPath) -> bool:
     return hidden or not place.parts or place.name.lower() in JUNK
 
 
-def check_places(archive: Path, entries: Sequence[Entry]) -> None:
+def check_places(archive: Path, entries: Sequence[Packed]) -> None:
     """No two files of one name, and none where another has its folder."""
     taken = set()
     for entry in entries:
@@ -99,7 +99,7 @@ def check_places(archive: Path, entries: Sequence[Entry]) -> None:
                 )
 
 
-def check_amount(archive: Path, entries: Sequence[Entry]) -> None:
+def check_amount(archive: Path, entries: Sequence[Packed]) -> None:
     """Not more than a data set may be, nor than a small file can honestly hold, nor than fits."""
     size = sum(entry.info.file_size for entry in entries)
     by_hand = "unpack it by hand if you trust it, and name the folder"
@@ -122,16 +122,16 @@ def check_amount(archive: Path, entries: Sequence[Entry]) -> None:
         )
 
 
-def entries_of(archive: Path, file: zipfile.ZipFile) -> list[Entry]:
+def entries_of(archive: Path, file: zipfile.ZipFile) -> list[Packed]:
     """What is to be unpacked, all of it checked."""
     entries = []
     for info in file.infolist():
         place = place_of(archive, info)
         if is_junk(place):
             continue
-        check_kind(archive, info)
+        check_is_plain(archive, info)
         if not info.is_dir() and not name_of(info).endswith("/"):
-            entries.append(Entry(info, place))
+            entries.append(Packed(info, place))
     check_places(archive, entries)
     check_amount(archive, entries)
     if not entries:
@@ -142,7 +142,7 @@ def entries_of(archive: Path, file: zipfile.ZipFile) -> list[Entry]:
 # ---- unpacking ----
 
 
-def write_entries(file: zipfile.ZipFile, entries: Sequence[Entry], folder: Path) -> None:
+def write_entries(file: zipfile.ZipFile, entries: Sequence[Packed], folder: Path) -> None:
     """Each entry below folder; its content is compared with its checksum as it is read."""
     for entry in Counting(entries, "unpacking", len(entries), unit="file", leave=False):
         path = folder / entry.place
@@ -169,7 +169,7 @@ def unpack(archive: Path, file: zipfile.ZipFile, folder: Path, note: dict) -> No
     print(f"{archive} is unpacked into {folder}, {len(entries)} files", flush=True)
 
 
-def facts_of(file: zipfile.ZipFile) -> dict:
+def contents_of(file: zipfile.ZipFile) -> dict:
     """What tells an archive from another: its entries, their sizes and checksums."""
     facts = [(info.filename, info.file_size, info.CRC) for info in file.infolist()]
     return {"entries": len(facts), "fingerprint": fingerprint(facts)}
@@ -197,7 +197,7 @@ def unpacked(archive: Path) -> Path:
     folder = archive.with_suffix("")
     try:
         with zipfile.ZipFile(archive) as file:
-            note = facts_of(file)
+            note = contents_of(file)
             if not os.path.lexists(folder):
                 unpack(archive, file, folder, note)
             check_is_its_own(archive, folder, note)

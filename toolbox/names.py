@@ -55,7 +55,7 @@ def affixes(names: Sequence[str]) -> list[tuple[str, str]]:
     return [("", ""), *shared]
 
 
-def whole(names: Sequence[str], affix: tuple[str, str]) -> list[str]:
+def having(names: Sequence[str], affix: tuple[str, str]) -> list[str]:
     """The names that begin and end so."""
     first, last = affix
     return [name for name in names if name.startswith(first) and name.endswith(last)]
@@ -64,7 +64,7 @@ def whole(names: Sequence[str], affix: tuple[str, str]) -> list[str]:
 def without(names: Sequence[str], affix: tuple[str, str]) -> list[str]:
     """What is left of them."""
     first, last = affix
-    return [name[len(first) : len(name) - len(last)] for name in whole(names, affix)]
+    return [name[len(first) : len(name) - len(last)] for name in having(names, affix)]
 
 
 def examples(pairs: Sequence[tuple[str, str]]) -> str:
@@ -104,8 +104,8 @@ def by_affix(images: Sequence[str], masks: Sequence[str]) -> str:
     found = [in_words("masks", masks, mask_affix), in_words("images", images, image_affix)]
     shown = ""
     if all(any(affix) for affix in (image_affix, mask_affix)):  # else one sees it
-        of_masks = dict(zip(without(masks, mask_affix), whole(masks, mask_affix)))
-        stems = zip(without(images, image_affix), whole(images, image_affix))
+        of_masks = dict(zip(without(masks, mask_affix), having(masks, mask_affix)))
+        stems = zip(without(images, image_affix), having(images, image_affix))
         both = [(image, of_masks[stem]) for stem, image in stems if stem in of_masks]
         shown = f" ({examples(both)})"
     return (

@@ -1,6 +1,5 @@
 """Masks whose only content is their transparency: every pixel has one colour."""
 
-from functools import cached_property
 from pathlib import Path
 
 from toolbox.cache import remembered
@@ -14,6 +13,10 @@ from toolbox.values import Table
 import numpy as np
 
 WITH_ALPHA = ("LA", "RGBA")
+REMARK = (
+    "all masks have one colour and differ in their transparency alone: that is read, what is "
+    "transparent as 0 and what is opaque as 255"
+)
 
 
 def colors_and_alphas(path: Path) -> tuple[set, set] | None:
@@ -61,14 +64,7 @@ class AlphaMasks(Folder):
         with opened(path) as picture:
             return np.asarray(picture.getchannel("A"))
 
-    @cached_property
-    def remark(self) -> str:
-        return (
-            "all masks have one colour and differ in their transparency alone: that is read, what "
-            "is transparent as 0 and what is opaque as 255"
-        )
-
     def table(self) -> Table:
-        if self.remark not in self.notes:
-            self.notes.append(self.remark)
+        if REMARK not in self.notes:
+            self.notes.append(REMARK)
         return super().table()

@@ -8,10 +8,10 @@ from toolbox.sources.layouts import (
     Role,
     folders_in,
     has_masks,
-    named_places,
+    named_layouts,
     pictures_in,
     role_of,
-    usual_places,
+    usual_layouts,
 )
 from toolbox.sources.side_by_side import look_at
 
@@ -19,7 +19,7 @@ TREES = "Dataset/readme.md shows the trees that are read"
 MOST = 200  # folders that are looked into
 
 
-def described(folder: Path) -> str:
+def contents(folder: Path) -> str:
     """A folder's name and how much is in it."""
     pictures, inner = len(pictures_in(folder)), len(folders_in(folder))
     parts = [f"pictures: {pictures}"] if pictures else []
@@ -31,12 +31,12 @@ def described(folder: Path) -> str:
 def is_data_set(folder: Path) -> bool:
     """Whether a folder could be read by itself."""
     with suppress(InputError):  # one that could be read in two ways is none
-        places = usual_places(folder)
-        if not has_masks(places):
-            places = named_places(folder)
+        layouts = usual_layouts(folder)
+        if not has_masks(layouts):
+            layouts = named_layouts(folder)
         return any(
-            place.images.is_dir() and (place.images != place.masks or look_at(place.images))
-            for place in places
+            layout.images.is_dir() and (layout.images != layout.masks or look_at(layout.images))
+            for layout in layouts
         )
     return False
 
@@ -65,7 +65,7 @@ def nothing_found(root: Path) -> InputError:
         said = f"{root / missing[0]} is not there"
     if len(missing) == 2:
         said += ", nor is masks"
-    there = [described(folder) for folder in folders_in(root)]
+    there = [contents(folder) for folder in folders_in(root)]
     loose = len(pictures_in(root))
     if loose:
         there.append(f"{loose} pictures side by side, of which none is another's mask")

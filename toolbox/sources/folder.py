@@ -17,12 +17,12 @@ from toolbox.smoothing import MANY
 from toolbox.sources.answers import nothing_found
 from toolbox.sources.base import ARRAY, SPLITS, Pair, Source
 from toolbox.sources.layouts import (
-    Place,
+    Layout,
     has_masks,
     has_other_splits,
-    named_places,
+    named_layouts,
     pictures_in,
-    usual_places,
+    usual_layouts,
 )
 from toolbox.sources.roboflow import named_table, names_in
 from toolbox.sources.side_by_side import look_at, one_tail
@@ -45,58 +45,63 @@ class Folder(Source):
     is_published = False
 
     @cached_property
-    def places(self) -> list[Place]:
+    def layouts(self) -> list[Layout]:
         """Where pairs lie: in images and masks, or in what can be nothing else."""
-        usual = usual_places(self.root)
+        usual = usual_layouts(self.root)
         has_splits = bool(usual[0].split)
         if has_masks(usual) and not has_other_splits(self.root, has_splits):
             return usual
-        found = named_places(self.root)
-        places = [place for place in found if place.images != place.masks or look_at(place.images)]
-        for place in found:
-            if place.split and place not in places:
-                self.notes.append(f"{place.images} is left out: no masks were found for it")
-        if not places:
+        found = named_layouts(self.root)
+        layouts = [
+            layout for layout in found if layout.images != layout.masks or look_at(layout.images)
+        ]
+        for layout in found:
+            if layout.split and layout not in layouts:
+                self.notes.append(f"{layout.images} is left out: no masks were found for it")
+        if not layouts:
             raise nothing_found(self.root)
-        if len(places) > 1 and not places[0].split:
+        if len(layouts) > 1 and not layouts[0].split:
             raise InputError(
-                f"pairs lie in {places[0].images} and in {places[1].images}, which is a split: put "
-                "all of them into splits, or none"
+                f"pairs lie in {layouts[0].images} and in {layouts[1].images}, which is a split: "
+                "put all of them into splits, or none"
             )
-        return places
+        return layouts
 
     def find_pairs(self) -> list[Pair]:
         pairs = []
-        for place in self.places:
-            pairs += self.pairs_in(place)
-        if self.places[0].is_usual and self.places[0].split:
+        for layout in self.layouts:
+            pairs += self.pairs_in(layout)
+        if self.layouts[0].is_usual and self.layouts[0].split:
             self.find_lost_masks()
             self.find_strays()
         return pairs
 
-    def pairs_in(self, place: Place) -> list[Pair]:
-        if place.is_usual:
-            return self.match_folders(place.images, place.masks, place.split)
-        images, masks, tail = self.files_of(place)
-        return self.match(images, masks, place.split, tail)
+    def pairs_in(self, layout: Layout) -> list[Pair]:
+        if layout.is_usual:
+            return self.match_folders(layout.images, layout.masks, layout.split)
+        images, masks, tail = self.files_of(layout)
+        return self.match(images, masks, layout.split, tail)
 
-    def files_of(self, place: Place) -> tuple[dict[str, Path], dict[str, Path], str]:
-        """A place's images and masks by their stems, and what masks' stems end in besides."""
-        where = place.images.relative_to(self.root)
-        if place.images != place.masks:
-            masks_at = place.masks.relative_to(self.root)
-            self.notes.append(f"the masks of the pictures in {where} are taken from {masks_at}")
-            images = self.by_stem(place.images, place.endings)
-            masks = self.mask_files(place.masks)
+    def files_of(self, layout: Layout) -> tuple[dict[str, Path], dict[str, Path], str]:
+        """A layout's images and masks by their stems, and what masks' stems end in besides."""
+        if layout.images != layout.masks:
+            self.say_taken(layout)
+            images = self.by_stem(layout.images, layout.endings)
+            masks = self.mask_files(layout.masks)
             return images, masks, one_tail(masks.keys() - images.keys()) or "_mask"
-        mixed = look_at(place.images)
-        self.notes.append(f"pictures and masks lie side by side in {where}: {mixed.described()}")
-        images = self.by_stem(place.images, mixed.images)
+        mixed, where = look_at(layout.images), layout.images.relative_to(self.root)
+        self.notes.append(f"pictures and masks lie side by side in {where}: {mixed.remark()}")
+        images = self.by_stem(layout.images, mixed.images)
         if not mixed.tail:
-            return images, self.by_stem(place.masks, mixed.masks), "_mask"
+            return images, self.by_stem(layout.masks, mixed.masks), "_mask"
         stems = [stem for stem in images if stem.endswith(mixed.tail)]
         masks = {stem: images.pop(stem) for stem in stems}
         return images, masks, mixed.tail
+
+    def say_taken(self, layout: Layout) -> None:
+        """What was taken for what, where names are not the usual ones."""
+        images, masks = (path.relative_to(self.root) for path in (layout.images, layout.masks))
+        self.notes.append(f"the masks of the pictures in {images} are taken from {masks}")
 
     def mask_files(self, folder: Path) -> dict[str, Path]:
         """A folder's masks by their stems; a picture beside an array of its name shows that."""
@@ -145,7 +150,7 @@ class Folder(Source):
         listed = self.root / "classes.csv"
         if not os.path.lexists(listed):
             self.find_misnamed_table()
-            names = names_in([self.root, *(place.images for place in self.places)])
+            names = names_in([self.root, *(layout.images for layout in self.layouts)])
             if names:
                 return named_table(self.root, names, self.census(), self.notes)
             return guessed_table(self.root, self.census())

@@ -24,7 +24,7 @@ MASK_WORDS = set(
 NO_CLASSES = set("object objects instance instances visualization overlay overlays".split())
 
 
-class Place(NamedTuple):
+class Layout(NamedTuple):
     """Where pairs lie: a folder of images and one of masks, or one folder that holds both."""
 
     split: str
@@ -63,7 +63,8 @@ def role_of(folder: Path) -> Role:
         return Role(split, "masks")
     if words & IMAGE_WORDS:
         return Role(split, "images")
-    return Role(split, "" if words <= SPLIT_WORDS.keys() else "other")
+    is_split = split and words <= SPLIT_WORDS.keys()
+    return Role(split, "" if is_split else "other")
 
 
 def folders_in(folder: Path) -> list[Path]:
@@ -90,29 +91,29 @@ def class_folders(folder: Path) -> list[Path]:
     if not folder.is_dir() or pictures_in(folder):
         return []
     inner = folders_in(folder)
-    if any(path.name.casefold() in SPLIT_WORDS for path in inner):
+    if all(path.name.casefold() in SPLIT_WORDS for path in inner):  # a train may be a class too
         return []
     return [path for path in inner if pictures_in(path)]
 
 
-# ---- places ----
+# ---- layouts ----
 
 
-def usual_places(root: Path) -> list[Place]:
+def usual_layouts(root: Path) -> list[Layout]:
     """images/ and masks/, either in train, val and test folders or with such in them."""
     every = []
     for split in SPLITS:
-        every.append(Place(split, root / "images" / split, root / "masks" / split))
-        every.append(Place(split, root / split / "images", root / split / "masks"))
-    present = [place for place in every if place.images.is_dir()]
-    return present or [Place("", root / "images", root / "masks")]
+        every.append(Layout(split, root / "images" / split, root / "masks" / split))
+        every.append(Layout(split, root / split / "images", root / split / "masks"))
+    present = [layout for layout in every if layout.images.is_dir()]
+    return present or [Layout("", root / "images", root / "masks")]
 
 
 def has_other_splits(root: Path, has_splits: bool) -> bool:
     """Whether some of such folders are called valid or Train, not val or train."""
     inner = []
     if has_splits:
-        inner = [folder for folder in folders_in(root) if has_masks(usual_places(folder))]
+        inner = [folder for folder in folders_in(root) if has_masks(usual_layouts(folder))]
     for name in ("images", "masks"):
         if (root / name).is_dir():
             inner += list_files(root / name)
@@ -120,11 +121,11 @@ def has_other_splits(root: Path, has_splits: bool) -> bool:
     return any(path.name not in SPLITS and path.is_dir() for path in others)
 
 
-def has_masks(places: Sequence[Place]) -> bool:
-    return any(place.images.is_dir() and place.masks.is_dir() for place in places)
+def has_masks(layouts: Sequence[Layout]) -> bool:
+    return any(layout.images.is_dir() and layout.masks.is_dir() for layout in layouts)
 
 
-class Finding:
+class ByName:
     """The folders of a data set by what their names say."""
 
     def __init__(self, root: Path):
@@ -163,20 +164,20 @@ class Finding:
             )
         return found[0] if found else None
 
-    def place(self, split: str) -> Place | None:
+    def layout(self, split: str) -> Layout | None:
         images, masks = self.one(split, "images"), self.one(split, "masks")
         if images and masks:
-            return Place(split, images, masks, is_usual=False)
+            return Layout(split, images, masks, is_usual=False)
         images = images or self.one(split, "")
         if images:
-            return Place(split, images, masks or images, False, frozenset(PICTURES))
+            return Layout(split, images, masks or images, False, frozenset(PICTURES))
         return None
 
-    def places(self) -> list[Place]:
-        found = [place for place in map(self.place, ("", *SPLITS)) if place]
+    def layouts(self) -> list[Layout]:
+        found = [layout for layout in map(self.layout, ("", *SPLITS)) if layout]
         for split in SPLITS:
             masks = self.by_role.get(Role(split, "masks"), [])
-            if masks and not any(place.split == split for place in found):
+            if masks and not any(layout.split == split for layout in found):
                 raise InputError(
                     f"{masks[0]} has masks for pictures that are not there; expected their "
                     f"pictures in {self.root / split / 'images'}"
@@ -184,7 +185,7 @@ class Finding:
         return found
 
 
-def named_places(root: Path) -> list[Place]:
-    """Places by the words in the folders' names; of pictures without masks too, in which these may
+def named_layouts(root: Path) -> list[Layout]:
+    """Layouts by the words in the folders' names; of pictures without masks too, in which these may
     lie side by side."""
-    return Finding(root).places()
+    return ByName(root).layouts()

@@ -17,7 +17,7 @@ from toolbox.masks import SMOOTHED, read_mask
 from toolbox.offers import made_up
 from toolbox.sources.base import ARRAY, Pair, read_array
 from toolbox.sources.folder import Folder
-from toolbox.sources.layouts import Place, class_folders, pictures_in
+from toolbox.sources.layouts import Layout, class_folders, pictures_in
 from toolbox.sources.side_by_side import one_tail
 from toolbox.tables import read_class_table
 from toolbox.values import IGNORE, Table, color_key, describe_values
@@ -60,32 +60,34 @@ class PerClass(Folder):
 
     @staticmethod
     def fits(source: Folder) -> bool:
-        for place in source.places:
-            if class_folders(place.masks) and pictures_in(place.images):
+        for layout in source.layouts:
+            if class_folders(layout.masks) and pictures_in(layout.images):
                 return True
         return False
 
-    def pairs_in(self, place: Place) -> list[Pair]:
-        images = self.by_stem(place.images, place.endings)
+    def pairs_in(self, layout: Layout) -> list[Pair]:
+        if not layout.is_usual:
+            self.say_taken(layout)
+        images = self.by_stem(layout.images, layout.endings)
         by_picture: dict[str, list[Path]] = {}
-        for folder in class_folders(place.masks):
+        for folder in class_folders(layout.masks):
             masks = self.by_stem(folder)
             tail = one_tail(masks.keys() - images.keys()) or "_mask"
             for stem, path in self.drop_endings(images, masks, tail).items():
                 by_picture.setdefault(stem, []).append(path)
         firsts = {stem: paths[0] for stem, paths in by_picture.items()}
         self.parts |= {paths[0]: paths for paths in by_picture.values()}
-        return self.match(images, firsts, place.split)
+        return self.match(images, firsts, layout.split)
 
     @property
     def class_names(self) -> list[str]:
         """The folders' names, in the order of the alphabet."""
         names = set()
-        for place in self.places:
-            names |= {folder.name for folder in class_folders(place.masks)}
+        for layout in self.layouts:
+            names |= {folder.name for folder in class_folders(layout.masks)}
         return sorted(name for name in names if name.casefold() != BACKGROUND)
 
-    def layers(self, path: Path) -> list[tuple[str, np.ndarray]]:
+    def areas(self, path: Path) -> list[tuple[str, np.ndarray]]:
         """The classes that a picture has masks of, each with where it is, bool (H, W)."""
         found = []
         for part in self.parts[path]:
@@ -100,18 +102,18 @@ class PerClass(Folder):
         return found
 
     def read_mask(self, path: Path, meaning: dict[int, int] | None = None) -> np.ndarray:
-        """0 where no class is, else the class's place in the alphabet, from 1; the last on top."""
+        """0 where no class is, else the class's number in the alphabet, from 1; the last on top."""
         numbers = {name: i for i, name in enumerate(self.class_names, start=1)}
-        layers = self.layers(path)
-        mask = np.zeros(layers[0][1].shape, np.int32)
-        for name, where in layers:
+        areas = self.areas(path)
+        mask = np.zeros(areas[0][1].shape, np.int32)
+        for name, where in areas:
             if name in numbers:
                 mask[where] = numbers[name]
         return mask
 
     def reader(self) -> list[str]:
         """What is read depends on all masks of a picture, of which a pair names the first."""
-        parts = [part for parts in self.parts.values() for part in parts]
+        parts = [*itertools.chain.from_iterable(self.parts.values())]
         return [*super().reader(), fingerprint(self.class_names, file_facts(parts))]
 
     # ---- what the classes are, and what is said of them ----
@@ -184,9 +186,9 @@ class PerClass(Folder):
         return found
 
     def shared_pixels(self, path: Path) -> dict[tuple[str, str], int]:
-        layers = [layer for layer in self.layers(path) if layer[0] in self.class_names]
+        areas = [area for area in self.areas(path) if area[0] in self.class_names]
         found = {}
-        for (below, lower), (above, upper) in itertools.combinations(layers, 2):
+        for (below, lower), (above, upper) in itertools.combinations(areas, 2):
             if pixels := int((lower & upper).sum()):
                 found[below, above] = pixels
         return found

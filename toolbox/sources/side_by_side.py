@@ -23,7 +23,7 @@ class Mixed(NamedTuple):
     images: frozenset[str] = frozenset(PICTURES)
     masks: frozenset[str] = frozenset(PICTURES)
 
-    def described(self) -> str:
+    def remark(self) -> str:
         if self.tail:
             return f"those whose names end in {self.tail} are taken for the masks"
         return f"of two files of one name the {' or '.join(sorted(self.masks))} is taken for a mask"
