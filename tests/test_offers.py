@@ -142,7 +142,17 @@ def test_255_among_greys_is_a_class_and_can_be_made_ignore(tmp_path):
 
 def test_a_palettes_own_colours_are_offered(tmp_path):
     folder = folder_of(tmp_path, [KINDS["palette with gaps"](one) for one in areas(4)])
-    assert "1,class1,255,0,0,7\n2,class2,0,0,255,15\n3,class3,90,90,90,255" in refused(folder)
+    said = refused(folder)
+    assert (
+        "0,class0,0,0,0,0\n1,class1,255,0,0,7\n2,class2,0,0,255,15\n3,class3,90,90,90,255" in said
+    )
+    assert "numbers in the masks do not: these stand under value, 7 for the id 1. To start" in said
+
+
+def test_a_palette_without_gaps_needs_no_word_on_them(tmp_path):
+    said = refused(folder_of(tmp_path, [KINDS["palette"](one) for one in areas(3)]))
+    assert "blue\n0,class0,0,0,0\n1,class1,255,0,0\n2,class2,0,0,255" in said
+    assert "without a gap" not in said
 
 
 def test_greys_saved_as_numbers_here_and_as_colours_there_are_one(tmp_path):

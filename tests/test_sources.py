@@ -117,7 +117,9 @@ def test_a_data_set_that_is_not_there_is_named(tmp_path):
     ):
         prepare("cityscape", str(tmp_path), (16, 16))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="images is not there"):
+    with pytest.raises(
+        InputError, match="looked for\n  images/ and masks/(.|\n)*and found: nothing"
+    ):
         prepare(str(tmp_path / "empty"), "", (16, 16))
     with pytest.raises(InputError, match="has no pairs"):
         prepare("cityscapes24", str(tmp_path), (16, 16))

@@ -149,6 +149,19 @@ def rows_for(census: Census) -> tuple[list[str], str]:
     return lines, ""
 
 
+def remark_on_gaps(rows: Sequence[str]) -> str:
+    """Why ids are others than the numbers in the masks, where they are."""
+    cells = [row.split(",") for row in rows]
+    moved = [row for row in cells if row[-1] and row[0] != row[-1]]
+    if not moved:
+        return ""
+    i, value = moved[0][0], moved[0][-1]
+    return (
+        " Ids run 0, 1, 2, … without a gap, and the numbers in the masks do not: these stand under "
+        f"value, {value} for the id {i}."
+    )
+
+
 def asked(root: Path, census: Census) -> str:
     """The sentence that asks for a table, and one to begin with."""
     rows, remark = rows_for(census)
@@ -159,6 +172,8 @@ def asked(root: Path, census: Census) -> str:
     )
     table = "\n".join([head, *rows])
     remark = f" {remark}." if remark else ""
+    if has_value:
+        remark += remark_on_gaps(rows)
     return (
         f"{found}; two values would mean background and object, others need "
         f"{root / 'classes.csv'}.{remark} To start from, with names of your own:\n{table}"

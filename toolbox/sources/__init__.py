@@ -1,18 +1,25 @@
-"""The data sets that are read as their owners lay them out, by name. A new one gets its line in
-SOURCES."""
+"""The data sets that are read as their owners lay them out, by name, and the kinds of folders of
+one's own. A new one gets its line in SOURCES or in KINDS."""
 
 from pathlib import Path
 
 from toolbox.archives import is_archive, unpacked
 from toolbox.errors import InputError
+from toolbox.sources.answers import NothingFound
 from toolbox.sources.base import Source
 from toolbox.sources.camvid import CamVid
 from toolbox.sources.carvana import Carvana
 from toolbox.sources.cityscapes import GTA5, Cityscapes, Cityscapes24, Cityscapes34
+from toolbox.sources.coco import Coco
+from toolbox.sources.cvat import Cvat
+from toolbox.sources.folder import Folder
+from toolbox.sources.labelme import Labelme
 from toolbox.sources.layouts import inner_folder
 from toolbox.sources.own import open_folder
 from toolbox.sources.streets import Streets
+from toolbox.sources.unread import no_data_set
 from toolbox.sources.voc import VOC, VOC2007
+from toolbox.sources.yolo import Yolo
 
 SOURCES: dict[str, type[Source]] = {
     "streets": Streets,
@@ -25,6 +32,29 @@ SOURCES: dict[str, type[Source]] = {
     "gta5": GTA5,
     "camvid": CamVid,
 }
+
+KINDS: dict[type[Source], str] = {  # the first that fits is taken: what it is looked for by
+    Folder: "images/ and masks/, perhaps in train/, val/ and test/",
+    Cvat: "CVAT: labelmap.txt and SegmentationClass/",
+    Yolo: "YOLO: data.yaml, images/ and labels/",
+    Labelme: "labelme: a JSON with shapes for each picture",
+    Coco: "COCO: a JSON with images, annotations and categories",
+}
+
+
+def open_own(root: Path, name: str) -> Source:
+    """A folder of one's own, as what it holds: what a tool exported, or pictures with masks."""
+    for kind in KINDS:
+        if kind.fits(root):
+            return open_folder(root, name) if kind is Folder else kind(root, name)
+    source = open_folder(root, name)
+    try:
+        _ = source.layouts
+    except NothingFound as answer:
+        raise InputError(f"{no_data_set(root, [*KINDS.values()])}\n{answer}") from answer
+    except InputError:
+        pass  # what could be two things: told with all that is wrong
+    return source
 
 
 def open_source(dataset: str, data_dir: str) -> Source:
@@ -42,7 +72,7 @@ def open_source(dataset: str, data_dir: str) -> Source:
         if is_archive(root):
             root = inner_folder(unpacked(root))
         if root.is_dir():
-            return open_folder(root, dataset)
+            return open_own(root, dataset)
         if root.is_file():
             raise InputError(f"{root} is a file; expected a folder, or a .zip of one")
     raise InputError(f"dataset is {dataset!r}, neither a folder nor one of {', '.join(SOURCES)}")

@@ -19,6 +19,10 @@ TREES = "Dataset/readme.md shows the trees that are read"
 MOST = 200  # folders that are looked into
 
 
+class NothingFound(InputError):
+    """No pictures with masks are there, under whatever names."""
+
+
 def contents(folder: Path) -> str:
     """A folder's name and how much is in it."""
     pictures, inner = len(pictures_in(folder)), len(folders_in(folder))
@@ -57,7 +61,7 @@ def cure_for(root: Path) -> str:
     return "call the folder of the pictures images, and that of their masks masks"
 
 
-def nothing_found(root: Path) -> InputError:
+def nothing_found(root: Path) -> NothingFound:
     """What lies there instead of images and masks, and what to do about it."""
     missing = [name for name in ("images", "masks") if not (root / name).is_dir()]
     said = f"{root} has no pairs"
@@ -70,4 +74,4 @@ def nothing_found(root: Path) -> InputError:
     if loose:
         there.append(f"{loose} pictures side by side, of which none is another's mask")
     found = few(there, 5) or "nothing that is known as a picture"
-    return InputError(f"{said}; {root} holds {found}; {cure_for(root)}. {TREES}")
+    return NothingFound(f"{said}; {root} holds {found}; {cure_for(root)}. {TREES}")

@@ -26,6 +26,7 @@ from toolbox.sources.layouts import (
 )
 from toolbox.sources.roboflow import named_table, names_in
 from toolbox.sources.side_by_side import look_at, one_tail
+from toolbox.sources.unread import brushed
 from toolbox.tables import read_class_table
 from toolbox.values import COLOR, IGNORE, Table
 
@@ -43,6 +44,12 @@ class Folder(Source):
     """
 
     is_published = False
+
+    @classmethod
+    def fits(cls, root: Path) -> bool:
+        """Whether there are masks, wherever the pictures may be."""
+        masks = [root / "masks", *(root / split / "masks" for split in SPLITS)]
+        return any(folder.is_dir() for folder in masks)
 
     @cached_property
     def layouts(self) -> list[Layout]:
@@ -191,7 +198,7 @@ class Folder(Source):
 
     def likely_causes(self) -> list[str]:
         """What may be behind many problems: names that nearly fit, masks and pictures exchanged."""
-        return [*super().likely_causes(), *self.exchanged()]
+        return [*super().likely_causes(), *self.exchanged(), *brushed(self.unpaired[1])]
 
     def exchanged(self) -> list[str]:
         """Whether images/ holds what masks do, few values, and masks/ what pictures do."""
