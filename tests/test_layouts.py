@@ -443,7 +443,9 @@ def test_where_colours_say_something_transparency_is_not_read(tmp_path):
     root = save_pairs(tmp_path / "own", "images/{}.png", "masks/{}.png")
     for path in (root / "masks").iterdir():
         mask = Image.open(path).convert("RGB")
-        mask.putalpha(Image.new("L", SIZE[::-1], 128))
+        half = Image.new("L", SIZE[::-1], 128)
+        half.paste(255, (0, 0, 9, 9))
+        mask.putalpha(half)
         mask.save(path)
     data = read(root)
     check_ids(data)
