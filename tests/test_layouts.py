@@ -501,6 +501,25 @@ def test_an_array_that_is_no_mask_is_named(tmp_path, content, said):
     assert said in found and "3.npy" in found
 
 
+class Trap:
+    """What makes a file when it is unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_an_array_runs_no_code(tmp_path):
+    root = save_pairs(tmp_path / "own", "images/{}.png", "masks/{}.npy")
+    np.save(root / "masks" / "0.npy", np.array([[Trap(tmp_path / "ran")]]), allow_pickle=True)
+    assert "0.npy can't be read as a mask" in refused(root)
+    assert not (tmp_path / "ran").exists()
+    np.load(root / "masks" / "0.npy", allow_pickle=True)
+    assert (tmp_path / "ran").exists()
+
+
 def test_of_an_array_and_a_picture_of_it_the_array_is_read(tmp_path):
     root = save_pairs(tmp_path / "own", "images/{}.png", "masks/{}.npy")
     for i in range(6):
