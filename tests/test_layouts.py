@@ -443,7 +443,9 @@ def test_where_colours_say_something_transparency_is_not_read(tmp_path):
     root = save_pairs(tmp_path / "own", "images/{}.png", "masks/{}.png")
     for path in (root / "masks").iterdir():
         mask = Image.open(path).convert("RGB")
-        mask.putalpha(Image.new("L", SIZE[::-1], 128))
+        half = Image.new("L", SIZE[::-1], 128)
+        half.paste(255, (0, 0, 9, 9))
+        mask.putalpha(half)
         mask.save(path)
     data = read(root)
     check_ids(data)
@@ -497,6 +499,25 @@ def test_an_array_that_is_no_mask_is_named(tmp_path, content, said):
         np.save(path, content, allow_pickle=True)
     found = refused(root)
     assert said in found and "3.npy" in found
+
+
+class Trap:
+    """What makes a file when it is unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_an_array_runs_no_code(tmp_path):
+    root = save_pairs(tmp_path / "own", "images/{}.png", "masks/{}.npy")
+    np.save(root / "masks" / "0.npy", np.array([[Trap(tmp_path / "ran")]]), allow_pickle=True)
+    assert "0.npy can't be read as a mask" in refused(root)
+    assert not (tmp_path / "ran").exists()
+    np.load(root / "masks" / "0.npy", allow_pickle=True)
+    assert (tmp_path / "ran").exists()
 
 
 def test_of_an_array_and_a_picture_of_it_the_array_is_read(tmp_path):
