@@ -13,8 +13,8 @@ sets are laid out. toolbox/sources/camvid.py is the plainest, to copy for anothe
 table(), and its name in SOURCES in the __init__.py beside it. Masks of another kind take a third:
 
     class Arrays(Folder):  # in toolbox/sources/arrays.py; Folder is in folder.py there
-        def read_mask(self, path, meaning=None):
-            return np.load(path)  # (H, W), numbers that classes.csv explains; pairs go by name
+        def read_mask(self, path, meaning=None):  # of masks/NAME.npz; .npy are read as they are
+            return np.load(path)["mask"]  # (H, W), numbers that classes.csv explains
 
     python dataset.py [recipes/NAME.py] [name=value …]     check a data set, draw some samples
 """

@@ -41,6 +41,7 @@ class Made:
     must: list[str] = field(default_factory=list)  # what has to be refused
     may: list[str] = field(default_factory=list)  # what may be refused, or is read right
     said: list[str] = field(default_factory=list)  # words that have to be there if it is accepted
+    is_spared: bool = False  # of what spoils usual folders of pictures
 
     def note(self, what: str, kind: list[str] | None = None) -> None:
         self.about.append(what)
@@ -89,7 +90,7 @@ class Writer:
     def __init__(self, rng: np.random.Generator, chance: random.Random, count: int, void: bool):
         self.rng, self.chance, self.count = rng, chance, count
         kinds = "ids ids greys gaps deep palette palette shuffled gif mixed rgb rgb rgba".split()
-        kinds += ["jpeg", "once", "smooth"] + ["bit"] * (count == 2)
+        kinds += ["jpeg", "once", "smooth", "array"] + ["bit"] * (count == 2)
         self.kind = chance.choice(kinds)
         self.void = void and self.kind in ("ids", "palette")
         self.base = chance.choice(("numbers", "colors")) if self.is_spoilt() else self.kind
@@ -145,6 +146,12 @@ class Writer:
 
     def save(self, path: Path, drawn: np.ndarray) -> Path:
         """Write a mask; returns its path with an ending that fits."""
+        if self.kind == "array":
+            path = path.with_name(f"{path.name}.npy")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            kind = self.chance.choice((np.uint8, np.int64, np.float32))
+            np.save(path, self.numbers[drawn.clip(0)].astype(kind))
+            return path
         picture = self.picture(drawn)
         ending = self.chance.choice((".png", ".png", ".png", ".PNG"))
         if self.kind == "gif":  # which numbers colours anew
@@ -261,6 +268,13 @@ def write_table(made: Made, writer: Writer, chance: random.Random) -> None:
 
 # ---- a folder ----
 
+NAMED = {
+    "imgs": ("imgs", "Labels"),
+    "photos": ("Photos/{}", "gt/{}"),
+    "x_train": ("x_{}", "y_{}"),
+    "annot": ("{}", "{}annot"),
+}
+
 
 def save_image(path: Path, pixels: np.ndarray, turn: int) -> None:
     picture = Image.fromarray(pixels)
@@ -279,8 +293,13 @@ def save_image(path: Path, pixels: np.ndarray, turn: int) -> None:
 
 
 def places(root: Path, layout: str, split: str) -> tuple[Path, Path]:
+    if layout == "beside":
+        return root, root
     if layout == "flat":
         return root / "images", root / "masks"
+    if layout in NAMED:
+        images, masks = NAMED[layout]
+        return root / images.format(split), root / masks.format(split)
     if layout == "inner":
         return root / "images" / split, root / "masks" / split
     return root / split / "images", root / split / "masks"
@@ -316,8 +335,13 @@ def make_pairs(made: Made, writer_of: Callable, chance: random.Random, rng) -> W
         made.note("no two classes", made.must)
     if count < 2:
         made.note("no two pairs", made.must)
-    layout = chance.choice(("flat", "flat", "inner", "outer"))
-    tail = chance.choice(("", "", "", "_mask"))
+    layout = chance.choice(("flat",) * 4 + ("inner", "outer") * 2 + ("beside", *NAMED))
+    tail = "_mask" if layout == "beside" else chance.choice(("", "", "", "_mask"))
+    if layout == "beside" or layout in NAMED:
+        made.said.append("side by side in" if layout == "beside" else "are taken from")
+        made.is_spared = True
+    if writer.kind == "array":
+        made.is_spared = True
     turning = chance.choice((0,) * 7 + ("shown", "shown", "lies"))
     made.note(f"{layout}{tail} {turning or ''}")
     name = chance.choice(NAMES)
@@ -467,6 +491,8 @@ def make_folder(root: Path, seed: str) -> Made:
     if writer.is_spoilt() or writer.kind in ("shuffled", "gif"):
         made.may.append(writer.kind)
     times = chance.choice((0, 0, 0, 0, 0, 1, 1, 2)) if made.masks else 0
+    if made.is_spared:
+        times = 0
     # A pipe comes last: whatever reads it would wait for ever.
     for what in sorted(chance.sample(SPOILS, times), key="pipe".__eq__):
         try:

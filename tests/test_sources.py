@@ -94,9 +94,9 @@ def test_loose_pictures_beside_split_folders_are_named(tmp_path):
 
 
 def test_folders_that_are_no_split_and_masks_without_pictures_are_named(tmp_path):
-    for name in ("train", "valid"):
+    for name in ("train", "extra"):
         draw_squares(tmp_path / "own" / name, 4)
-    (tmp_path / "own" / "valid" / "classes.csv").rename(tmp_path / "own" / "classes.csv")
+    (tmp_path / "own" / "extra" / "classes.csv").rename(tmp_path / "own" / "classes.csv")
     (tmp_path / "own" / "masks" / "val").mkdir(parents=True)
     (tmp_path / "own" / "masks" / "val" / "a.png").write_bytes(b"")
     (tmp_path / "own" / "unlabelled" / "images").mkdir(parents=True)
@@ -105,7 +105,7 @@ def test_folders_that_are_no_split_and_masks_without_pictures_are_named(tmp_path
     said = str(problem.value)
     assert (
         "2 thing(s)" in said
-        and "valid is none of train, val, test" in said
+        and "extra is none of train, val, test" in said
         and "val has masks for pictures that are not there" in said
     )
 
@@ -255,10 +255,10 @@ def test_row_3_smoothed_masks_are_recognised_beside_a_class_table_too(tmp_path, 
 
 
 class Arrays(Folder):
-    """images/*.png and masks/*.npy."""
+    """images/*.png and masks/*.npz, as the example in dataset.py has it."""
 
     def read_mask(self, path, meaning=None):
-        return np.load(path)
+        return np.load(path)["mask"]
 
 
 @pytest.fixture
@@ -267,7 +267,7 @@ def arrays(tmp_path, monkeypatch):
     folder = draw_squares(tmp_path / "arrays", 12, size=(24, 40))
     for path in list((folder / "masks").iterdir()):
         with Image.open(path) as picture:
-            np.save(path.with_suffix(".npy"), np.array(picture).astype(np.int64))
+            np.savez(path.with_suffix(".npz"), mask=np.array(picture).astype(np.int64))
         path.unlink()
     monkeypatch.setitem(SOURCES, "arrays", Arrays)
     return folder
@@ -275,25 +275,25 @@ def arrays(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("cache", [True, False])
 @pytest.mark.parametrize("has_table", [True, False])
-def test_a_source_of_npy_masks_is_one_class(arrays, tmp_path, cache, has_table):
+def test_a_source_of_npz_masks_is_one_class(arrays, tmp_path, cache, has_table):
     if not has_table:
         (arrays / "classes.csv").unlink()
         for path in (arrays / "masks").iterdir():
-            np.save(path, np.load(path) > 0)
+            np.savez(path, mask=np.load(path)["mask"] > 0)
     data = prepare("arrays", str(tmp_path), (24, 40), cache)
     assert bool(data.cache) == cache and len(data.table.names) == (3 if has_table else 2)
     for row, pair in enumerate(data.pairs):
-        assert np.array_equal(data.read(row)[1], np.load(pair.mask))
+        assert np.array_equal(data.read(row)[1], np.load(pair.mask)["mask"])
     small = prepare("arrays", str(tmp_path), (16, 16), cache)
     split = SegmentationDataset(small, "val")
     for i, row in enumerate(split.rows):
-        expected = np.load(small.pairs[row].mask)
+        expected = np.load(small.pairs[row].mask)["mask"]
         assert split[i][1].shape == (16, 16)
         assert np.array_equal(split.full_mask(i).numpy(), expected)
 
 
 @pytest.mark.parametrize("cache", [True, False])
-def test_a_source_of_npy_masks_is_trained_on_and_judged_at_full_size(
+def test_a_source_of_npz_masks_is_trained_on_and_judged_at_full_size(
     arrays, run_train, monkeypatch, cache
 ):
     judged = []
@@ -310,11 +310,11 @@ def test_a_source_of_npy_masks_is_trained_on_and_judged_at_full_size(
     assert judged == [(24, 40)] * 12  # every picture of every split
 
 
-def test_a_wrong_npy_mask_is_named_as_others_are(arrays, tmp_path):
-    np.save(arrays / "masks" / "p0.npy", np.full((24, 40), 7))
-    np.save(arrays / "masks" / "p1.npy", np.zeros((8, 40), int))
+def test_a_wrong_npz_mask_is_named_as_others_are(arrays, tmp_path):
+    np.savez(arrays / "masks" / "p0.npz", mask=np.full((24, 40), 7))
+    np.savez(arrays / "masks" / "p1.npz", mask=np.zeros((8, 40), int))
     with pytest.raises(InputError) as caught:
         prepare("arrays", str(tmp_path), (16, 16))
     sentences = str(caught.value)
-    assert "2 thing(s)" in sentences and "p0.npy holds 7 (960 pixels)" in sentences
-    assert "p1.npy is 40×8; a mask has its image's size" in sentences
+    assert "2 thing(s)" in sentences and "p0.npz holds 7 (960 pixels)" in sentences
+    assert "p1.npz is 40×8; a mask has its image's size" in sentences

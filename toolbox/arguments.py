@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from toolbox.archives import is_archive
 from toolbox.constants import settings_of
 from toolbox.errors import InputError
 from toolbox.kinds import Kind, check_value, kind_of
@@ -45,7 +46,7 @@ def set_path(module: dict, path: str, inputs: list[str]) -> None:
         module["input_dir"] = tuple(inputs) if len(inputs) > 1 else path
     elif Path(path).name == "last.pth" or Path(path, "last.pth").is_file():
         raise InputError(f"{path} is a run; to go on with it: resume={path}")
-    elif Path(path).is_dir() and "dataset" in module:
+    elif "dataset" in module and (Path(path).is_dir() or is_archive(Path(path))):
         module["dataset"] = path
     else:
         raise InputError(f"{path} is no recipe; expected a .py file of constants, or name=value")

@@ -55,11 +55,21 @@ def affixes(names: Sequence[str]) -> list[tuple[str, str]]:
     return [("", ""), *shared]
 
 
-def without(names: Sequence[str], affix: tuple[str, str]) -> list[str]:
-    """What is left of the names that begin and end so."""
+def having(names: Sequence[str], affix: tuple[str, str]) -> list[str]:
+    """The names that begin and end so."""
     first, last = affix
-    whole = [name for name in names if name.startswith(first) and name.endswith(last)]
-    return [name[len(first) : len(name) - len(last)] for name in whole]
+    return [name for name in names if name.startswith(first) and name.endswith(last)]
+
+
+def without(names: Sequence[str], affix: tuple[str, str]) -> list[str]:
+    """What is left of them."""
+    first, last = affix
+    return [name[len(first) : len(name) - len(last)] for name in having(names, affix)]
+
+
+def examples(pairs: Sequence[tuple[str, str]]) -> str:
+    """Three of the pairs that may be meant."""
+    return ", ".join(f"{image} with {mask}" for image, mask in pairs[:3])
 
 
 def in_words(kind: str, names: Sequence[str], affix: tuple[str, str]) -> str:
@@ -92,9 +102,15 @@ def by_affix(images: Sequence[str], masks: Sequence[str]) -> str:
     if count < max(2, ENOUGH * min(len(images), len(masks))):
         return ""
     found = [in_words("masks", masks, mask_affix), in_words("images", images, image_affix)]
+    shown = ""
+    if all(any(affix) for affix in (image_affix, mask_affix)):  # else one sees it
+        of_masks = dict(zip(without(masks, mask_affix), having(masks, mask_affix)))
+        stems = zip(without(images, image_affix), having(images, image_affix))
+        both = [(image, of_masks[stem]) for stem, image in stems if stem in of_masks]
+        shown = f" ({examples(both)})"
     return (
-        f"{' and '.join(filter(None, found))}; without that in their names {count} pairs fit: "
-        "rename the files so"
+        f"{' and '.join(filter(None, found))}; without that in their names {count} pairs fit"
+        f"{shown}: rename the files so"
     )
 
 
@@ -109,6 +125,54 @@ def by_spelling(images: Sequence[str], masks: Sequence[str]) -> str:
     return ""
 
 
+def numbered(names: Sequence[str], which: int) -> dict[int, str]:
+    """Names by one of the numbers in them, where no other has the same there."""
+    found: dict[int, list[str]] = {}
+    for name in names:
+        digits = re.findall("[0-9]+", name)
+        if digits:
+            found.setdefault(int(digits[which]), []).append(name)
+    return {number: alike[0] for number, alike in found.items() if len(alike) == 1}
+
+
+def by_number(images: Sequence[str], masks: Sequence[str]) -> str:
+    """A sentence on names that agree in their last number, or their first."""
+    for which in (-1, 0):
+        image_of, mask_of = numbered(images, which), numbered(masks, which)
+        both = sorted(image_of.keys() & mask_of.keys())
+        if len(both) >= max(2, ENOUGH * min(len(images), len(masks))):
+            pairs = [(image_of[number], mask_of[number]) for number in both]
+            return (
+                f"{len(both)} images and masks have the same number in their names, and may belong "
+                f"together ({examples(pairs)}): if they do, give both the same name"
+            )
+    return ""
+
+
+def in_order(name: str) -> list:
+    """A key that sorts 2 before 10."""
+    parts = re.split("([0-9]+)", name)  # every second one is a number
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)]
+
+
+def by_order(images: Sequence[str], masks: Sequence[str]) -> str:
+    """A sentence on one kind that is merely counted through, where there are as many of the
+    other."""
+    if len(images) != len(masks) or len(images) < 2:
+        return ""
+    for what, names in (("masks", masks), ("images", images)):
+        numbers = sorted(int(name) for name in names if name.isdecimal())
+        for first in (0, 1):
+            if numbers == [*range(first, first + len(names))]:
+                pairs = [*zip(sorted(images, key=in_order), sorted(masks, key=in_order))]
+                return (
+                    f"{what} are numbered from {numbers[0]} to {numbers[-1]}, and may follow the "
+                    f"order of the others' names ({examples(pairs)}): look at some, and if that is "
+                    "right, give both the same name"
+                )
+    return ""
+
+
 def likely_cure(images: Sequence[str], masks: Sequence[str]) -> list[str]:
     """What may be the one cause of all names (without ending) that have no partner."""
     if not images or not masks:
@@ -116,5 +180,7 @@ def likely_cure(images: Sequence[str], masks: Sequence[str]) -> list[str]:
     same = len({*images} & {*masks})
     if same >= ENOUGH * min(len(images), len(masks)):
         return [f"{same} images and masks of the same names lie in other splits; put them together"]
-    sentence = by_spelling(images, masks) or by_affix(images, masks)
-    return [sentence] if sentence else []
+    for look in (by_spelling, by_affix, by_number, by_order):
+        if sentence := look(images, masks):
+            return [sentence]
+    return []

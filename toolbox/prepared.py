@@ -15,6 +15,7 @@ from toolbox.pictures import read_note, sample_sheet, save_picture
 from toolbox.remarks import (
     cause_in_turning,
     empty_classes,
+    note_on_few,
     note_on_ignored,
     note_on_turned,
     notes_on_splits,
@@ -95,6 +96,7 @@ def check_whole(data: Data) -> list[FileInputError]:
     made it."""
     images = [pair.image for pair in data.pairs]
     counts = {split: data.pixels[rows].sum(axis=0) for split, rows in data.splits.items()}
+    data.notes += note_on_few(data.splits)
     data.notes += notes_on_splits(data.table.names, counts)
     twice = same_pictures(images, data.splits, data.digests)
     if data.source.is_published:

@@ -18,6 +18,7 @@ import numpy as np
 TWICE = Cause("pictures stand in two splits", "take one of each two out")
 EMPTY = Cause("classes have no pixel", "take their rows out of classes.csv, or mend the masks")
 MUCH_IGNORED = 0.05  # of all pixels
+FEW = 3  # pairs, of which one or two are judged
 NAMED = 5  # classes, in one line
 
 Counts = Mapping[str, np.ndarray]  # of each split: the pixels of each class id (256,)
@@ -81,6 +82,19 @@ def notes_on_splits(names: Sequence[str], counts: Counts) -> list[str]:
                 f"train has no pixel of {few(unlearnt, NAMED)}, which {split} has: unlearnt"
             )
     return notes
+
+
+def note_on_few(splits: Mapping[str, Sequence[int]]) -> list[str]:
+    """What a score is worth where there is next to nothing to judge by."""
+    count = sum(map(len, splits.values()))
+    if count > FEW:
+        return []
+    judged = list(splits)[-1]
+    return [
+        f"{count} pairs are very few: the scores come from {len(splits[judged])} picture in "
+        f"{judged}, and say little of any other. They show that all is read and learnt; label "
+        "twenty or more before trusting them"
+    ]
 
 
 def note_on_ignored(counts: Counts) -> list[str]:

@@ -3,7 +3,9 @@ one's own. A new one gets its line in SOURCES or in KINDS."""
 
 from pathlib import Path
 
+from toolbox.archives import is_archive, unpacked
 from toolbox.errors import InputError
+from toolbox.sources.answers import NothingFound
 from toolbox.sources.base import Source
 from toolbox.sources.camvid import CamVid
 from toolbox.sources.carvana import Carvana
@@ -12,6 +14,8 @@ from toolbox.sources.coco import Coco
 from toolbox.sources.cvat import Cvat
 from toolbox.sources.folder import Folder
 from toolbox.sources.labelme import Labelme
+from toolbox.sources.layouts import inner_folder
+from toolbox.sources.own import open_folder
 from toolbox.sources.streets import Streets
 from toolbox.sources.unread import no_data_set
 from toolbox.sources.voc import VOC, VOC2007
@@ -38,16 +42,24 @@ KINDS: dict[type[Source], str] = {  # the first that fits is taken: what it is l
 }
 
 
-def kind_of(root: Path) -> type[Source]:
-    """What a folder of one's own holds."""
+def open_own(root: Path, name: str) -> Source:
+    """A folder of one's own, as what it holds: what a tool exported, or pictures with masks."""
     for kind in KINDS:
         if kind.fits(root):
-            return kind
-    raise no_data_set(root, [*KINDS.values()])
+            return open_folder(root, name) if kind is Folder else kind(root, name)
+    source = open_folder(root, name)
+    try:
+        _ = source.layouts
+    except NothingFound as answer:
+        raise InputError(f"{no_data_set(root, [*KINDS.values()])}\n{answer}") from answer
+    except InputError:
+        pass  # what could be two things: told with all that is wrong
+    return source
 
 
 def open_source(dataset: str, data_dir: str) -> Source:
-    """One of SOURCES in data_dir, or in a folder there of its name, or a folder of one's own."""
+    """One of SOURCES in data_dir, or in a folder there of its name, or a folder of one's own,
+    which may be packed in a .zip."""
     if dataset == "streets":
         return Streets(Path(data_dir, dataset), dataset)
     if dataset in SOURCES:
@@ -57,6 +69,10 @@ def open_source(dataset: str, data_dir: str) -> Source:
         root = named.get(dataset) or named.get(family) or Path(data_dir)
         return SOURCES[dataset](root, dataset)
     for root in (Path(dataset), Path(data_dir, dataset)):
+        if is_archive(root):
+            root = inner_folder(unpacked(root))
         if root.is_dir():
-            return kind_of(root)(root, dataset)
+            return open_own(root, dataset)
+        if root.is_file():
+            raise InputError(f"{root} is a file; expected a folder, or a .zip of one")
     raise InputError(f"dataset is {dataset!r}, neither a folder nor one of {', '.join(SOURCES)}")

@@ -15,8 +15,10 @@ from toolbox.names import likely_cure
 from toolbox.values import Table
 
 import numpy as np
+from numpy.lib.format import open_memmap
 
 SPLITS = ("train", "val", "test")
+ARRAY = ".npy"
 NO_MASK = Cause("images have no mask", "take them out, or add masks of the same names")
 NO_IMAGE = Cause("masks have no image", "take them out, or add images of the same names")
 NO_FILE = Cause("things are no files", "put pictures there, or take them out")
@@ -45,6 +47,14 @@ def no_file(path: Path) -> FileInputError | None:
     return FileInputError(sentence, NO_FILE, path)
 
 
+def read_array(path: Path) -> np.ndarray:
+    """The numbers of a .npy mask, (H, W) or (H, W, 1), of any type; nothing in it can run code."""
+    values = np.array(open_memmap(path, mode="r"))  # a file shorter than it says is no mask
+    if values.ndim == 3 and values.shape[2] == 1:
+        return values[..., 0]
+    return values
+
+
 class Source:
     """A data set as its owners lay it out: a new one says in find_pairs where its pairs are and in
     table what its masks' pixels mean, as CamVid does; then it stands in SOURCES under its name."""
@@ -66,8 +76,10 @@ class Source:
     def read_mask(self, path: Path, meaning: dict[int, int] | None = None) -> np.ndarray:
         """A mask's values as they lie on disk, int (H, W), to be looked up in the table's meaning.
 
-        A source whose masks are no pictures (.npy, say) has a method of its own here.
+        A source whose masks are neither pictures nor arrays has a method of its own here.
         """
+        if path.suffix.lower() == ARRAY:
+            return read_array(path)
         return read_mask(path, meaning)
 
     def read_values(self, path: Path, meaning: dict[int, int] | None = None) -> np.ndarray:
@@ -76,7 +88,8 @@ class Source:
             values = np.asarray(self.read_mask(path, meaning))
             if values.ndim != 2:
                 raise ValueError(f"its shape is {values.shape}, not (height, width)")
-            return whole_numbers(path, values) if self.reader() else values
+            is_array = path.suffix.lower() == ARRAY
+            return whole_numbers(path, values) if is_array or self.reader() else values
         except (InputError, MemoryError):
             raise
         except Exception as error:  # a source's own reader may raise anything
@@ -100,7 +113,9 @@ class Source:
         """What may be behind many problems at once."""
         return likely_cure(*self.unpaired)
 
-    def by_stem(self, folder: Path, endings: Collection[str] = ()) -> dict[str, Path]:
+    def by_stem(
+        self, folder: Path, endings: Collection[str] = (), left_out: Collection[Path] = ()
+    ) -> dict[str, Path]:
         """A folder's files by their names without ending; with endings, only such files."""
         if not folder.is_dir():
             raise InputError(
@@ -108,7 +123,7 @@ class Source:
             )
         found: dict[str, Path] = {}
         for path in list_files(folder):
-            if endings and path.suffix.lower() not in endings:
+            if endings and path.suffix.lower() not in endings or path in left_out:
                 continue
             if problem := no_file(path):
                 self.problems.append(problem)
@@ -120,12 +135,14 @@ class Source:
                 found[path.stem] = path
         return found
 
-    def drop_endings(self, images: dict[str, Path], masks: dict[str, Path]) -> dict[str, Path]:
+    def drop_endings(
+        self, images: dict[str, Path], masks: dict[str, Path], tail: str
+    ) -> dict[str, Path]:
         """Masks by the stems of their images: tree_mask belongs to tree."""
         named: dict[str, Path] = {}
         for stem, path in masks.items():
-            if stem not in images and stem.endswith("_mask"):
-                stem = stem.removesuffix("_mask")
+            if stem not in images and stem.endswith(tail):
+                stem = stem.removesuffix(tail)
                 if stem in masks:
                     sentence = (
                         f"{path} and {masks[stem].name} are masks of one picture; take one out"
@@ -135,10 +152,16 @@ class Source:
             named[stem] = path
         return named
 
-    def match(self, images: dict[str, Path], masks: dict[str, Path], split: str = "") -> list[Pair]:
+    def match(
+        self,
+        images: dict[str, Path],
+        masks: dict[str, Path],
+        split: str = "",
+        tail: str = "_mask",
+    ) -> list[Pair]:
         """Pairs of the same stem, or stem and stem_mask; each file that is left over is a
         problem."""
-        masks = self.drop_endings(images, masks)
+        masks = self.drop_endings(images, masks, tail)
         for stem in sorted(images.keys() - masks.keys()):
             self.unpaired[0].append(stem)
             sentence = f"{images[stem]} has no mask; take it out, or add one of the same name"
@@ -155,4 +178,8 @@ class Source:
         if split and not (masks.is_dir() and list_files(masks)):
             self.notes.append(f"{images} is left out: there are no masks in {masks}")
             return []
-        return self.match(self.by_stem(images), self.by_stem(masks), split)
+        return self.match(self.by_stem(images), self.mask_files(masks), split)
+
+    def mask_files(self, folder: Path) -> dict[str, Path]:
+        """A folder's masks by their stems."""
+        return self.by_stem(folder)

@@ -3,6 +3,7 @@
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
 from toolbox.cache import TOO_BIG, remembered
@@ -13,7 +14,18 @@ from toolbox.findings import Cause, FileInputError
 from toolbox.masks import read_mask
 from toolbox.offers import check_specks, guessed_table
 from toolbox.smoothing import MANY
-from toolbox.sources.base import SPLITS, Pair, Source
+from toolbox.sources.answers import nothing_found
+from toolbox.sources.base import ARRAY, SPLITS, Pair, Source
+from toolbox.sources.layouts import (
+    Layout,
+    has_masks,
+    has_other_splits,
+    named_layouts,
+    pictures_in,
+    usual_layouts,
+)
+from toolbox.sources.roboflow import named_table, names_in
+from toolbox.sources.side_by_side import look_at, one_tail
 from toolbox.sources.unread import brushed
 from toolbox.tables import read_class_table
 from toolbox.values import COLOR, IGNORE, Table
@@ -28,7 +40,7 @@ class Folder(Source):
     more.
 
     Either may lie in train, val and test folders: images/train and masks/train, or train/images
-    and train/masks.
+    and train/masks. What has other names is read too, where it can be only one thing.
     """
 
     is_published = False
@@ -39,24 +51,89 @@ class Folder(Source):
         masks = [root / "masks", *(root / split / "masks" for split in SPLITS)]
         return any(folder.is_dir() for folder in masks)
 
+    @cached_property
+    def layouts(self) -> list[Layout]:
+        """Where pairs lie: in images and masks, or in what can be nothing else."""
+        usual = usual_layouts(self.root)
+        has_splits = bool(usual[0].split)
+        if has_masks(usual) and not has_other_splits(self.root, has_splits):
+            return usual
+        found = named_layouts(self.root)
+        layouts = [
+            layout for layout in found if layout.images != layout.masks or look_at(layout.images)
+        ]
+        for layout in found:
+            if layout.split and layout not in layouts:
+                self.notes.append(f"{layout.images} is left out: no masks were found for it")
+        if not layouts:
+            raise nothing_found(self.root)
+        if len(layouts) > 1 and not layouts[0].split:
+            raise InputError(
+                f"pairs lie in {layouts[0].images} and in {layouts[1].images}, which is a split: "
+                "put all of them into splits, or none"
+            )
+        return layouts
+
     def find_pairs(self) -> list[Pair]:
-        layouts = []
-        for split in SPLITS:
-            layouts.append((split, self.root / "images" / split, self.root / "masks" / split))
-            layouts.append((split, self.root / split / "images", self.root / split / "masks"))
-        present = [layout for layout in layouts if layout[1].is_dir()]
-        if not present:
-            return self.match_folders(self.root / "images", self.root / "masks")
         pairs = []
-        for split, images, masks in present:
-            pairs += self.match_folders(images, masks, split)
-        for _, images, masks in layouts:
-            if masks.is_dir() and list_files(masks) and not images.is_dir():
-                self.problems.append(
-                    f"{masks} has masks for pictures that are not there; expected them in {images}"
-                )
-        self.find_strays()
+        for layout in self.layouts:
+            pairs += self.pairs_in(layout)
+        if self.layouts[0].is_usual and self.layouts[0].split:
+            self.find_lost_masks()
+            self.find_strays()
         return pairs
+
+    def pairs_in(self, layout: Layout) -> list[Pair]:
+        if layout.is_usual:
+            return self.match_folders(layout.images, layout.masks, layout.split)
+        images, masks, tail = self.files_of(layout)
+        return self.match(images, masks, layout.split, tail)
+
+    def files_of(self, layout: Layout) -> tuple[dict[str, Path], dict[str, Path], str]:
+        """A layout's images and masks by their stems, and what masks' stems end in besides."""
+        if layout.images != layout.masks:
+            self.say_taken(layout)
+            images = self.by_stem(layout.images, layout.endings)
+            masks = self.mask_files(layout.masks)
+            return images, masks, one_tail(masks.keys() - images.keys()) or "_mask"
+        mixed, where = look_at(layout.images), layout.images.relative_to(self.root)
+        self.notes.append(f"pictures and masks lie side by side in {where}: {mixed.remark()}")
+        images = self.by_stem(layout.images, mixed.images)
+        if not mixed.tail:
+            return images, self.by_stem(layout.masks, mixed.masks), "_mask"
+        stems = [stem for stem in images if stem.endswith(mixed.tail)]
+        masks = {stem: images.pop(stem) for stem in stems}
+        return images, masks, mixed.tail
+
+    def say_taken(self, layout: Layout) -> None:
+        """What was taken for what, where names are not the usual ones."""
+        images, masks = (path.relative_to(self.root) for path in (layout.images, layout.masks))
+        self.notes.append(f"the masks of the pictures in {images} are taken from {masks}")
+
+    def mask_files(self, folder: Path) -> dict[str, Path]:
+        """A folder's masks by their stems; a picture beside an array of its name shows that."""
+        files = pictures_in(folder)
+        arrays = {path.stem for path in files if path.suffix.lower() == ARRAY}
+        shown = {path for path in files if path.stem in arrays and path.suffix.lower() != ARRAY}
+        if shown:
+            self.notes.append(
+                f"{len(shown)} pictures in {folder.relative_to(self.root)} are left out: arrays of "
+                f"the same names ({ARRAY}) hold the masks"
+            )
+        return self.by_stem(folder, left_out=shown)
+
+    def find_lost_masks(self) -> None:
+        """Name masks of splits whose images are not there."""
+        for split in SPLITS:
+            for images, masks in (
+                (self.root / "images" / split, self.root / "masks" / split),
+                (self.root / split / "images", self.root / split / "masks"),
+            ):
+                if masks.is_dir() and list_files(masks) and not images.is_dir():
+                    self.problems.append(
+                        f"{masks} has masks for pictures that are not there; expected them in "
+                        f"{images}"
+                    )
 
     def find_strays(self) -> None:
         """Name what lies beside the folders of the splits."""
@@ -80,6 +157,9 @@ class Folder(Source):
         listed = self.root / "classes.csv"
         if not os.path.lexists(listed):
             self.find_misnamed_table()
+            names = names_in([self.root, *(layout.images for layout in self.layouts)])
+            if names:
+                return named_table(self.root, names, self.census(), self.notes)
             return guessed_table(self.root, self.census())
         table = read_class_table(listed)
         greys = {color[0]: i for i, color in enumerate(table.colors) if len(set(color)) == 1}
