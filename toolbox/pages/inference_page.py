@@ -1,6 +1,6 @@
 """TestPredictions/index.html: every picture of a call of inference.py on one page."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,29 +36,20 @@ def find_missing(cards: Sequence[Card], shots: Shots, output_dir: Path) -> None:
             shots.kept[card.key] = shot
 
 
-def fit(cards: Sequence[Card], plain: Sequence[Html], shots: Shots) -> dict[int, Html]:
-    """The pictures that a page has room for beside the cards without them, the least sure first."""
-    left, found = PAGE - sum(map(len, plain)), {}
-    for i in sorted(range(len(cards)), key=lambda i: cards[i].confidence):
-        shot = shots.kept.get(cards[i].key)
-        if shot is None:
+def fitting(
+    places: Sequence[int], draw: Callable[[int], Html | None], room: int
+) -> dict[int, Html]:
+    """What is drawn for these places, in turn, until so many bytes are used up."""
+    found = {}
+    for place in places:
+        drawn = draw(place)
+        if drawn is None:
             continue
-        drawn = draw_shots(cards[i], shot, shots.side)
-        left -= len(drawn)
-        if left < 0:
+        room -= len(drawn.encode())
+        if room < 0:
             break
-        found[i] = drawn
+        found[place] = drawn
     return found
-
-
-def head_of(cards: Sequence[str], room: int) -> int:
-    """How many of the first cards take no more letters than that."""
-    used = 0
-    for i, card in enumerate(cards):
-        used += len(card)
-        if used > room:
-            return i
-    return len(cards)
 
 
 def tools(names: Sequence[str], is_unsure: bool) -> Html:
@@ -82,21 +73,27 @@ def tools(names: Sequence[str], is_unsure: bool) -> Html:
 def inference_page(
     cards: Sequence[Card], shots: Shots, names: Sequence[str], output_dir: Path
 ) -> str:
-    """The whole page: as many cards as it has room for, as many of them with a picture as do."""
+    """The whole page: as many cards as it has room for, as many of them with a picture as do; where
+    not all have, it is those of the least sure."""
     colors = shots.colors
-    plain = [draw_card(card, None, names, colors, output_dir) for card in cards]
-    count = head_of(plain, PAGE)
-    pictured = fit(cards[:count], plain[:count], shots)
-    drawn = []
-    for i, card in enumerate(cards[:count]):
-        whole = plain[i]
-        if i in pictured:
-            whole = draw_card(card, pictured[i], names, colors, output_dir)
-        drawn.append(whole)
+
+    def draw_plain(i: int) -> Html:
+        return draw_card(cards[i], None, names, colors, output_dir)
+
+    def draw_picture(i: int) -> Html | None:
+        shot = shots.kept.get(cards[i].key)
+        return draw_shots(cards[i], shot, shots.side) if shot else None
+
+    places = sorted(range(len(cards)), key=lambda i: cards[i].confidence)
+    drawn = fitting(places, draw_plain, PAGE // 2)
+    used = sum(len(card.encode()) for card in drawn.values())
+    pictured = fitting(list(drawn), draw_picture, PAGE - used)
+    for i, picture in pictured.items():
+        drawn[i] = draw_card(cards[i], picture, names, colors, output_dir)
     said = [f"{len(cards):,} picture{'' if len(cards) == 1 else 's'}"]
-    if count < len(cards):
-        said.append(f"the first {count:,} are here, predictions.csv has all")
-    if len(pictured) < count:
+    if len(drawn) < len(cards):
+        said.append(f"the {len(drawn):,} least sure are here, predictions.csv has all")
+    if len(pictured) < len(drawn):
         said.append(f"{len(pictured):,} of them, the least sure, are shown, the others by name")
     words = "Confidence is how probable the net finds the class that it gives a pixel, on average."
     top = element("header", element("h1", "Predictions"), element("p", "; ".join(said) + "."))
@@ -105,7 +102,7 @@ def inference_page(
         element("p", words, class_="note"),
         legend(names, colors),
         tools(names, any(card.uncertainty is not None for card in cards)),
-        element("ul", drawn, class_="cards", id="cards"),
+        element("ul", [drawn[i] for i in sorted(drawn)], class_="cards", id="cards"),
     ]
     return page(MAKER, f"Predictions: {said[0]}", "inference.js", parts)
 

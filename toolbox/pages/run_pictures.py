@@ -14,7 +14,7 @@ import torch
 
 SIDE = 480  # pixels of a picture's longer side
 VIEWS = ("image", "truth", "prediction", "errors")
-MOST = PAGE * 3 // 4  # letters that pictures may take; the rest is for the tables
+MOST = PAGE * 3 // 4  # bytes that pictures may take; the rest is for the tables
 
 
 class Judged(NamedTuple):
