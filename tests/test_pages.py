@@ -1,7 +1,9 @@
 """report.html and index.html: whole, escaped, small, true to the figures, and asking nobody for
 anything; and what a browser makes of them."""
 
+import base64
 import csv
+import io
 import json
 import math
 import os
@@ -11,6 +13,7 @@ import subprocess
 from html import escape, unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 from toolbox import reports, runs
 from toolbox.constants import TRAIN, read_constants
@@ -27,6 +30,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import draw_squares, move_into_splits
+from PIL import Image
 from test_drawings import HOSTILE, name_classes
 from test_inference import make_place
 
@@ -131,7 +135,7 @@ def test_no_name_gets_out_of_its_element(name):
     walk = Walk(drawn)
     assert walk.flaws == [] and [found for found, _ in walk.elements] == ["p"]
     shown = name.encode(errors="backslashreplace").decode()
-    assert walk.all("p")[0] == {"title": shown.replace("\0", "\0")}
+    assert walk.all("p")[0] == {"title": shown}
     assert walk.text == shown
 
 
@@ -141,11 +145,6 @@ def test_attributes_that_are_none_or_false_are_left_out():
 
 
 def read_uri(uri: str) -> np.ndarray:
-    import base64
-    import io
-
-    from PIL import Image
-
     with Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) as picture:
         return np.array(picture.convert("RGB"))
 
@@ -496,8 +495,6 @@ def place(tmp_path, monkeypatch) -> Path:
 
 
 def draw(place: Path, name: str, seed: int = 0, size: tuple[int, int] = (30, 20)) -> None:
-    from PIL import Image
-
     noise = np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3)).astype(np.uint8)
     path = place / "TestImages" / name
     path.parent.mkdir(exist_ok=True)
@@ -528,8 +525,6 @@ def test_inference_ends_with_a_card_for_each_row(place, monkeypatch, capsys):
         shares = dict(part.split(":") for part in one["data-shares"].split())
         assert {i: row[("ground", "red", "blue")[int(i)]] for i in shares} == shares
     assert len(walk.all("img")) == 2 * len(rows) == 10
-    from urllib.parse import unquote
-
     links = [unquote(one["href"]) for one in walk.all("a")]
     assert len(links) == 15
     for link in links:
@@ -550,8 +545,6 @@ def test_the_page_shows_predictions_without_overlays_and_uncertainty_where_there
 
 
 def test_what_a_card_shows_is_the_picture_and_its_mask(place):
-    from PIL import Image
-
     ramp = np.linspace(0, 255, 30 * 20 * 3).reshape(20, 30, 3).astype(np.uint8)
     Image.fromarray(ramp).save(place / "TestImages" / "a.png")
     inference.main()
@@ -785,8 +778,6 @@ def test_a_browser_sorts_the_cards_and_takes_the_classes_off(place, tmp_path):
 
 @pytest.mark.parametrize("width", [1280, 500])
 def test_a_screenshot_of_the_page_is_not_empty(run_train, tmp_path, width):
-    from PIL import Image
-
     browser()
     draw_squares(tmp_path / "own", 10)
     run_train(dataset="own", run_dir="run")

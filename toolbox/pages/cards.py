@@ -11,7 +11,7 @@ from threading import Lock
 from typing import NamedTuple
 from urllib.parse import quote
 
-from toolbox.pages.markup import Html, called, css_color, element, percent, swatch
+from toolbox.pages.markup import Html, called, css_color, element, percent
 from toolbox.pages.shots import mask_uri, picture_uri, shrunk, shrunk_mask
 
 import numpy as np
@@ -52,8 +52,8 @@ class Shots:
     that write predictions add them while the pictures are in memory."""
 
     def __init__(self, colors: Sequence, count: int):
-        fitting = [(most, side) for most, side in SIDES if count <= most]
-        self.most, self.side = fitting[0] if fitting else SIDES[-1]
+        enough = [(most, side) for most, side in SIDES if count <= most]
+        self.most, self.side = enough[0] if enough else SIDES[-1]
         self.colors = colors
         self.kept: dict[str, Shot] = {}  # by key
         self.ranked: list[tuple[float, str]] = []  # the surest first
@@ -143,8 +143,3 @@ def draw_shots(card: Card, shot: Shot, side: int) -> Html:
     picture = element("img", src=shot.picture, alt=label)
     over = element("img", src=shot.mask, alt=f"classes of {label}", class_="over")
     return element("div", picture, over, class_="shot", data_key=f"{card.key}-{side}")
-
-
-def legend(names: Sequence[str], colors: Sequence) -> Html:
-    parts = [element("span", swatch(color), called(name)) for name, color in zip(names, colors)]
-    return element("p", parts, class_="legend")

@@ -88,7 +88,8 @@ def curve(history: Sequence[dict], kind: str, title: str, best: int) -> Html:
     return element("figure", element("figcaption", title), drawn)
 
 
-def legend(best: int) -> Html:
+def line_keys(best: int) -> Html:
+    """Which line is whose."""
     keys = [
         element("span", element("i", class_=f"key {split}"), f" {name} ")
         for split, name in LINES.items()

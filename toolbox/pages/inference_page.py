@@ -7,8 +7,8 @@ from pathlib import Path
 from toolbox.drawings import drawing
 from toolbox.files import own_path
 from toolbox.masks import read_image
-from toolbox.pages.cards import Card, Shots, draw_card, draw_shot, draw_shots, legend
-from toolbox.pages.markup import Html, called, element, is_page_of, page, put_page
+from toolbox.pages.cards import Card, Shots, draw_card, draw_shot, draw_shots
+from toolbox.pages.markup import Html, called, color_keys, element, is_page_of, page, put_page
 from toolbox.pages.shots import PAGE
 
 import numpy as np
@@ -100,7 +100,7 @@ def inference_page(
     parts = [
         top,
         element("p", words, class_="note"),
-        legend(names, colors),
+        color_keys(names, colors),
         tools(names, any(card.uncertainty is not None for card in cards)),
         element("ul", [drawn[i] for i in sorted(drawn)], class_="cards", id="cards"),
     ]

@@ -58,7 +58,7 @@ def percent(share: float | None) -> str:
     return f"{share:.1%}" if 0 < share < 0.0995 else f"{share:.0%}"
 
 
-def figure_of(value: float | None) -> str:
+def in_digits(value: float | None) -> str:
     """A score, or a dash where there is none."""
     return "–" if value is None else f"{value:.3f}"
 
@@ -70,6 +70,12 @@ def css_color(color) -> str:
 def swatch(color) -> Html:
     """A patch of a class's colour beside its name, which says the same."""
     return element("span", class_="swatch", style=f"background:{css_color(color)}")
+
+
+def color_keys(names: list[str], colors: list) -> Html:
+    """The classes by their colours."""
+    parts = [element("span", swatch(color), called(name)) for name, color in zip(names, colors)]
+    return element("p", parts, class_="legend")
 
 
 def table(caption: str, heads: list, rows: list, **attributes) -> Html:

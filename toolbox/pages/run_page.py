@@ -12,12 +12,12 @@ from toolbox.constants import TRAIN, read_constants
 from toolbox.helping import remarks_of
 from toolbox.keeping import Run
 from toolbox.pages.advising import what_to_try
-from toolbox.pages.curves import curve, legend
+from toolbox.pages.curves import curve, line_keys
 from toolbox.pages.markup import (
     Html,
     called,
     element,
-    figure_of,
+    in_digits,
     page,
     percent,
     put_page,
@@ -70,16 +70,16 @@ def top(run: Run, report: dict) -> Html:
     baseline = scores["baseline"]
     compared = (
         f"always answering {called(baseline['class'])} would score "
-        f"{figure_of(baseline['mean_iou'])}"
+        f"{in_digits(baseline['mean_iou'])}"
     )
     others = []
     for name in run.data.splits:
         if name != split:
-            others.append(f"{name} {figure_of(report[name]['mean_iou'])}")
+            others.append(f"{name} {in_digits(report[name]['mean_iou'])}")
     accuracy = scores["pixel_accuracy"]
     lines = [
         f"mean IoU on {count:,} {split} picture{'' if count == 1 else 's'}; {compared}.",
-        f"{percent(accuracy)} of the pixels are right; mean Dice {figure_of(scores['mean_dice'])}.",
+        f"{percent(accuracy)} of the pixels are right; mean Dice {in_digits(scores['mean_dice'])}.",
         f"Mean IoU of the other splits: {', '.join(others)}." if others else "",
     ]
     if split != "test":
@@ -87,7 +87,7 @@ def top(run: Run, report: dict) -> Html:
             f"There is no test split: the weights were chosen by these {split} pictures, which "
             "flatters the score a little."
         )
-    number = element("p", element("b", figure_of(scores["mean_iou"])), between, class_="score")
+    number = element("p", element("b", in_digits(scores["mean_iou"])), between, class_="score")
     name = element("h1", f"{called(run.data.name)}: how the run went")
     said = [element("p", line) for line in lines if line]
     return element("header", name, element("p", in_one_line(run, report)), number, said)
@@ -119,7 +119,7 @@ def curves(run: Run, best: int) -> list[Html]:
     heads = ["step", *(key.replace("_", " ").replace("iou", "IoU") for key in keys)]
     figures = table("Every evaluation", heads, rows, class_="figures")
     folded = element("details", element("summary", "The figures"), figures)
-    return [legend(best), element("div", drawn, class_="curves"), folded]
+    return [line_keys(best), element("div", drawn, class_="curves"), folded]
 
 
 # ---- how to repeat it ----
@@ -210,7 +210,7 @@ def run_page(
         section("settings", "Settings", settings_table(run.constants)),
         section("again", "Again", how_to(run, sys.argv[1:])),
     ]
-    title = f"{called(run.data.name)}: mean IoU {figure_of(report[split]['mean_iou'])}"
+    title = f"{called(run.data.name)}: mean IoU {in_digits(report[split]['mean_iou'])}"
     return page(MAKER, title, "run.js", parts)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from toolbox.keeping import Run
-from toolbox.pages.markup import Html, called, element
+from toolbox.pages.markup import Html, called, color_keys, element
 from toolbox.pages.shots import PAGE, mask_uri, picture_uri, shrunk, shrunk_mask
 from toolbox.pictures import mark_errors
 from toolbox.tiles import classes_at
@@ -73,7 +73,8 @@ def slider() -> Html:
 def judged_pictures(run: Run, split: str, groups: dict[str, Sequence[Judged]]) -> list[Html]:
     """The pictures of each group under its heading, as many as the page has room for."""
     words = "Errors: wrong pixels are orange, ignored ones white, the rest is grey."
-    parts, left = [slider(), element("p", words, class_="note")], MOST
+    table, left = run.data.table, MOST
+    parts = [slider(), element("p", words, class_="note"), color_keys(table.names, table.colors)]
     for heading, pictures in groups.items():
         figures = []
         for one in pictures:

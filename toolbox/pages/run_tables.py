@@ -9,7 +9,7 @@ from toolbox.pages.markup import (
     called,
     css_color,
     element,
-    figure_of,
+    in_digits,
     percent,
     scrolled,
     swatch,
@@ -83,7 +83,7 @@ def data_at_a_glance(data: Data) -> list[Html]:
 def bar(value: float | None) -> Html:
     """A score with a bar behind it."""
     style = None if value is None else f"--part:{value:.1%}"
-    return element("span", figure_of(value), class_="bar", style=style)
+    return element("span", in_digits(value), class_="bar", style=style)
 
 
 def recall_and_precision(counts: np.ndarray) -> tuple[list, list]:
@@ -112,7 +112,7 @@ def class_row(entry: dict, color: Sequence[int], heads: Sequence[str], found: li
     row = [name, bar(entry["iou"])]
     if INTERVAL in heads:
         row.append(interval(entry, "iou_interval") or "–")
-    row += [figure_of(entry["dice"]), *map(figure_of, found), percent(entry["share"])]
+    row += [in_digits(entry["dice"]), *map(in_digits, found), percent(entry["share"])]
     if "pictures" in heads:
         row.append(entry.get("pictures", "–"))
     return row
