@@ -154,7 +154,7 @@ def test_batches_and_threads_give_what_one_picture_at_a_time_gives(place, monkey
         monkeypatch.setattr(colouring, "AT_ONCE", at_once)
         assert inference.main() == 1
         found.append(outputs(place))
-    assert len(found[0]) == 2 * 9 + 1 and found[0].keys() == found[1].keys() == found[2].keys()
+    assert len(found[0]) == 2 * 9 + 2 and found[0].keys() == found[1].keys() == found[2].keys()
     for name in (name for name in found[0] if name.endswith(".png")):
         pictures = [
             np.array(Image.open(io.BytesIO(files[name])).convert("RGB")).astype(int)

@@ -149,6 +149,7 @@ def test_the_report_is_on_the_disk_before_anything_is_drawn_of_it(run_train, tmp
     assert "judged_on" in json.loads((tmp_path / "run" / "report.json").read_text())
 
 
+REPORTS = ("report.json", "report.html")
 FULL = OSError(28, "No space left on device")
 
 
@@ -169,7 +170,7 @@ def test_a_disk_that_is_full_for_a_drawing_only_costs_the_drawing(
     assert run_train.status == 0
     assert "run/curves.png could not be drawn (No space left on device); the run goes on" in said
     left = {path.name for path in (tmp_path / "run").rglob("*")}
-    assert left == {"best.pth", "last.pth", "history.csv", "report.json", "predictions"}
+    assert left == {"best.pth", "last.pth", "history.csv", *REPORTS, "predictions"}
 
 
 @pytest.mark.parametrize("name", ["best.pth", "last.pth", "history.csv", "report.json"])

@@ -28,6 +28,7 @@ FOREIGN = (
     [".lock"],
     ["notes.txt", ".best.pth.tmp"],
     ["report.json"],
+    ["report.html"],
     ["best.pth", "history.csv"],
     ["predictions/step_000002.png"],
     ["learning_rate.png"],  # a run begins with it, but no lock says that one did
@@ -158,7 +159,8 @@ def test_a_run_that_was_ended_before_its_first_save_begins_again_in_its_folder(
 def test_only_what_is_a_runs_own_is_swept_when_it_goes_on(run_train, tmp_path):
     draw_squares(tmp_path / "own", 4)
     run_train(dataset="own", run_dir="run")
-    torn = [".last.pth.1.tmp", ".curves.png.22.tmp", "predictions/.step_000004.png.3.tmp"]
+    torn = [".last.pth.1.tmp", ".curves.png.22.tmp", ".report.html.23.tmp"]
+    torn += ["predictions/.step_000004.png.3.tmp"]
     foreign = [".x.tmp", ".lock", ".best.pth.tmp", ".mine.pth.5.tmp", "predictions/.x.1.tmp"]
     foreign += ["notes.txt", ".step_000004.png.3.tmp", ".last.pth.1.tmp.old"]
     put(tmp_path / "run", [*torn, *foreign])

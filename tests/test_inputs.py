@@ -26,6 +26,8 @@ from trying import snapshot
 import inference
 import utils
 
+TABLES = {"predictions.csv", "index.html"}  # beside what is left of each picture
+
 
 @pytest.fixture
 def place(tmp_path, monkeypatch) -> Path:
@@ -60,7 +62,7 @@ def written(folder: Path) -> set[str]:
 def test_input_dir_may_be_a_picture(place, monkeypatch):
     draw(place.parent / "photo.png")
     assert run(monkeypatch, input_dir="photo.png", overlay=False) == 0
-    assert written(place / "TestPredictions") == {"photo.png", "predictions.csv"}
+    assert written(place / "TestPredictions") == {"photo.png", *TABLES}
     assert table(place / "TestPredictions") == ["photo.png"]
 
 
@@ -72,7 +74,7 @@ def test_several_paths_never_share_an_output(place, monkeypatch):
     given = ("x/a.png", "f", "y/a.png", "A.jpg", *again)
     assert run(monkeypatch, input_dir=given, output_dir="out", overlay=False) == 0
     assert table(Path("out")) == ["x/a.png", "f/a.png", "b.png", "y/a.png", "A.jpg"]
-    masks = written(Path("out")) - {"predictions.csv"}
+    masks = written(Path("out")) - TABLES
     assert len(masks) == 5 and len({name.lower() for name in masks}) == 5
     assert before.items() <= snapshot(place.parent).items()
 
@@ -178,7 +180,7 @@ def test_recursive_walks_the_tree_and_keeps_it(place, monkeypatch, capsys):
     assert "3 of 3 pictures coloured" in said
     rows = ["a.png", "sub/a.jpg", "sub/deep/b.png"]
     assert table(place / "TestPredictions") == rows
-    masks = {"a.png", "sub/a.png", "sub/deep/b.png", "predictions.csv"}
+    masks = {"a.png", "sub/a.png", "sub/deep/b.png", *TABLES}
     assert written(place / "TestPredictions") == masks
     assert snapshot(inputs) == before
     assert inference.main() == 0
@@ -197,7 +199,7 @@ def test_the_output_folder_inside_the_input_is_passed_over(place, monkeypatch, c
     for _ in range(2):
         assert run(monkeypatch, output_dir=output_dir, recursive=True, overlay=False) == 0
         assert "2 of 2 pictures coloured" in capsys.readouterr().out
-    assert written(inputs / "sub" / "out") == {"a.png", "sub/b.png", "predictions.csv"}
+    assert written(inputs / "sub" / "out") == {"a.png", "sub/b.png", *TABLES}
     inside = {"input_dir": str(inputs / "sub"), "recursive": False}
     assert run(monkeypatch, output_dir=str(inputs / "sub" / "out"), **inside) == 0
     assert "passed over" not in capsys.readouterr().out
@@ -377,7 +379,7 @@ def test_odd_names_are_coloured_and_listed(place, monkeypatch, capsys):
     for seed, name in enumerate(ODD_NAMES):
         draw(place / "TestImages" / name, seed)
     assert run(monkeypatch, overlay=False) == 0
-    assert len(written(place / "TestPredictions")) == len(ODD_NAMES) + 1
+    assert len(written(place / "TestPredictions")) == len(ODD_NAMES) + len(TABLES)
     listed = set(table(place / "TestPredictions"))
     assert listed == {name.encode(errors="backslashreplace").decode() for name in ODD_NAMES}
     assert inference.main() == 0  # its own table, with such names, is known again
@@ -542,8 +544,8 @@ def test_two_at_once_in_one_output_dir_end_well(place):
         _, errors = one.communicate(timeout=120)
         assert one.returncode == 0, errors
     masks = written(place / "TestPredictions")
-    assert len(masks) == 25 and not any(name.endswith(".tmp") for name in masks)
-    for name in masks - {"predictions.csv"}:
+    assert len(masks) == 26 and not any(name.endswith(".tmp") for name in masks)
+    for name in masks - TABLES:
         with Image.open(place / "TestPredictions" / name) as picture:
             picture.load()
     assert len(table(place / "TestPredictions")) == 12

@@ -291,8 +291,12 @@ def test_inference_shares_the_pictures_out_and_does_what_is_missing_after_a_kill
     # One that was not finished when the kill came may be done again.
     begun = {name for name in first if first.index(name) > len(first) - 3} - {"4.png"}
     assert not {*first} & {*second} - begun
+    page = place / "TestPredictions" / "index.html"
+    assert page.read_text().count('class="shot"') == 7
+    page.unlink()
     (place / "TestImages" / "bad.png").write_bytes(b"torn")
     status, out, errors = run(2, program, "device=cpu", "overwrite=true")
+    assert page.read_text().count('class="shot"') == 7
     assert status == 1 and "7 of 8 pictures coloured, 1 could not be" in out
     assert "bad.png can't be read" in errors
     assert sorted(done()) == names

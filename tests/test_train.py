@@ -42,6 +42,7 @@ def test_a_run_leaves_everything_that_it_should(run_train, tmp_path, capsys):
         "learning_rate.png",
         "confusion.png",
         "report.json",
+        "report.html",
         "learning.png",
         "worst.png",
         "classes.png",

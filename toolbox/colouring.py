@@ -11,11 +11,13 @@ from typing import NamedTuple
 
 from toolbox import processes
 from toolbox.bars import Counting
+from toolbox.drawings import drawing
 from toolbox.errors import InputError, few, is_out_of_memory
 from toolbox.inputs import Inputs
 from toolbox.machine import Place
 from toolbox.masks import read_image, resize_image
 from toolbox.outputs import Job, Note, Outputs, name_outputs
+from toolbox.pages.cards import Shots
 from toolbox.tiles import Prediction
 
 import cv2
@@ -65,6 +67,7 @@ class Colouring:
         self.predict, self.net_size = predict, net_size
         self.outputs = Outputs(constants, saved, place)
         self.frames: dict[Path, int] = {}  # of each file that was read
+        self.shots = Shots(self.outputs.colors, 0)  # small ones, for the page
 
     # ---- one picture ----
 
@@ -114,7 +117,10 @@ class Colouring:
     def write(self, picture: Picture, found: Prediction) -> tuple[Job, Note] | None:
         job = picture.job
         try:
-            return job, self.outputs.write(job, picture.image, found)
+            note = self.outputs.write(job, picture.image, found)
+            with drawing(job.path, "the page goes without it"):
+                self.shots.add(job.key, found.confidence, picture.image, found.ids)
+            return job, note
         except (MemoryError, cv2.error) as problem:
             self.complain(job, problem)
         except InputError as problem:
@@ -192,6 +198,7 @@ class Colouring:
         found = processes.from_first(self.outputs.find_pictures)
         own = self.describe_all(found)
         self.outputs.check(own, found.places)
+        self.shots = Shots(self.outputs.colors, len(found.places))
         notes = {job.path: note for job in own if (note := self.outputs.find_note(job))}
         earlier = sum(processes.from_all(len(notes)))
         missing = processes.own(
@@ -204,12 +211,17 @@ class Colouring:
                 if done:
                     notes[done[0].path] = done[1]
         notes = {path: note for part in processes.from_all(notes) for path, note in part.items()}
+        jobs = {job.path: job for job in processes.joined(own)}
+        for kept in processes.from_all(self.shots.kept):
+            self.shots.kept.update(kept)
         self.say_frames()
         if processes.is_first():
             labels = found.labels()
             rows = [(labels[path], notes[path]) for path in found.places if path in notes]
             if rows:  # else the tables of before are still the best there are
                 self.outputs.write_tables(rows)
+                done = [jobs[path] for path in found.places if path in notes]
+                self.outputs.write_page([(*row, job) for row, job in zip(rows, done)], self.shots)
         # torchrun ends the others as soon as one says that something failed
         processes.from_all(None)
         count = len(found.places) + len(found.unfit)

@@ -1,6 +1,8 @@
 """What -h shows: a script's docstring, and its constants as they stand in its file."""
 
 import ast
+import io
+import tokenize
 from pathlib import Path
 
 ASKED = ("-h", "--help", "-help", "/?", "help")
@@ -29,6 +31,22 @@ def constants_of(script: Path) -> str:
         if i in wanted or lines[i].startswith("#") or not lines[i]:
             chosen.append(lines[i])
     return "\n".join(chosen)
+
+
+def remarks_of(script: Path) -> dict[str, str]:
+    """What stands behind each constant on its line."""
+    text = script.read_text(encoding="utf-8")
+    behind = {}
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            behind[token.start[0]] = token.string.lstrip("# ")
+    remarks = {}
+    for statement in ast.parse(text).body:
+        if is_constant(statement):
+            for node in ast.walk(statement):
+                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                    remarks[node.id] = behind.get(statement.end_lineno, "")
+    return remarks
 
 
 def help_text(script: Path, constants: Path) -> str:

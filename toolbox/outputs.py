@@ -18,6 +18,8 @@ from toolbox.errors import InputError
 from toolbox.files import check_writable, fingerprint, write_table
 from toolbox.inputs import Inputs, find_inputs
 from toolbox.machine import Place
+from toolbox.pages.cards import Card, Shots
+from toolbox.pages.inference_page import write_inference_page
 from toolbox.settings import pick
 from toolbox.tiles import Prediction
 
@@ -120,13 +122,17 @@ class Outputs:
         facts = path.stat()
         return fingerprint(self.origin, label, facts.st_size, facts.st_mtime_ns)
 
-    def files(self, job: Job) -> list[Path]:
-        """The pictures that a job leaves: the mask, and what else is asked for."""
-        endings = [""]
+    def kinds(self) -> dict[str, str]:
+        """What a job leaves: the mask, and what else is asked for, each with its name's ending."""
+        endings = {"mask": ""}
         if self.constants["overlay"]:
-            endings.append("_overlay")
+            endings["overlay"] = "_overlay"
         if self.uncertainty:
-            endings.append("_uncertainty")
+            endings["uncertainty"] = "_uncertainty"
+        return endings
+
+    def files(self, job: Job) -> list[Path]:
+        endings = self.kinds().values()
         return [Path(self.output_dir, f"{job.name}{ending}.png") for ending in endings]
 
     def find_note(self, job: Job) -> Note | None:
@@ -205,3 +211,14 @@ class Outputs:
                     means = [f"{value / pixels:.4f}" for value in values]
                     rows.append([name, f"{pixels / totals[0].sum():.4f}", *means])
             write_table(Path(self.output_dir, "uncertainty.csv"), rows)
+
+    def write_page(self, results: Sequence[tuple[str, Note, Job]], shots: Shots) -> None:
+        """index.html: a card for each row of predictions.csv."""
+        cards, kinds = [], self.kinds().items()
+        for label, (confidence, sums), job in results:
+            pixels = sums[0].sum()
+            unsure = float(sums[1].sum() / pixels) if self.uncertainty else None
+            shares = sums[0] / pixels
+            files = {kind: f"{job.name}{ending}.png" for kind, ending in kinds}
+            cards.append(Card(label, job.path, files, job.key, confidence, shares, unsure))
+        write_inference_page(cards, shots, self.names, Path(self.output_dir))

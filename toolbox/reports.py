@@ -11,11 +11,14 @@ from toolbox import pictures, plots
 from toolbox.drawings import drawing, shown
 from toolbox.files import write_text
 from toolbox.keeping import Run
+from toolbox.pages.run_page import write_run_page
+from toolbox.pages.run_pictures import Judged
 from toolbox.stages import count_parameters
 from toolbox.values import Table
 
 import torch
 
+FEW = 4  # pictures that are shown of the worst, and of the best
 SUMS = {"pixel_accuracy": "pixel accuracy", "mean_iou": "mean IoU", "mean_dice": "mean Dice"}
 
 
@@ -88,10 +91,24 @@ class Result(NamedTuple):
     scores: dict  # of all of it
     pictures: list[tuple[int, dict]]  # each picture's place in the split, and its own scores
 
-    def worst(self) -> list[tuple[int, dict]]:
-        """The four pictures of the lowest mean IoU, the lowest first."""
+    def ranked(self) -> list[tuple[int, dict]]:
+        """The pictures by their mean IoU, the lowest first."""
         scored = [one for one in self.pictures if not math.isnan(one[1]["mean_iou"])]
-        return sorted(scored, key=lambda one: (one[1]["mean_iou"], one[0]))[:4]
+        return sorted(scored, key=lambda one: (one[1]["mean_iou"], one[0]))
+
+    def worst(self) -> list[tuple[int, dict]]:
+        return self.ranked()[:FEW]
+
+    def best(self) -> list[tuple[int, dict]]:
+        """The highest first; none that is among the worst too."""
+        return self.ranked()[FEW:][: -FEW - 1 : -1]
+
+
+def title_of(one: tuple[int, dict], files: Sequence[str], names: Sequence[str]) -> str:
+    """How a picture went, in a line."""
+    index, scores = one
+    weak = weakest(scores["iou"], names)
+    return f"{files[index]}: mean IoU {scores['mean_iou']:.2f}; weakest: {weak}"
 
 
 def draw_worst(
@@ -102,10 +119,7 @@ def draw_worst(
     worst = result.worst()
     if not worst:
         return
-    titles = []
-    for index, scores in worst:
-        weak = weakest(scores["iou"], table.names)
-        titles.append(f"{files[index]}: mean IoU {scores['mean_iou']:.2f}; weakest: {weak}")
+    titles = [title_of(one, files, table.names) for one in worst]
     predicted = show([index for index, _ in worst])
     sheet = pictures.prediction_sheet(*predicted, table.names, table.colors, titles)
     pictures.save_picture(path, sheet)
@@ -137,6 +151,17 @@ def draw_all(run: Run, split: str, result: Result, classes: Sequence[dict]) -> N
             draw(path)
 
 
+def draw_page(run: Run, report: dict, result: Result) -> None:
+    """All of the run on one page."""
+    files = run.data.files(run.data.splits[report["judged_on"]])
+    names = run.data.table.names
+    groups = {}
+    for heading, chosen in (("The worst", result.worst()), ("The best", result.best())):
+        groups[heading] = [Judged(one[0], title_of(one, files, names)) for one in chosen]
+    with drawing(run.folder / "report.html", "the scores are in report.json") as path:
+        write_run_page(path, run, report, result.counts.cpu().numpy(), groups)
+
+
 def close(run: Run, results: dict[str, Result]) -> None:
     """report.json, the closing table, and then the pictures of the last split, which judges."""
     last, names = list(results)[-1], run.data.table.names
@@ -149,10 +174,12 @@ def close(run: Run, results: dict[str, Result]) -> None:
         "precision": run.place.precision,
         "judged_on": last,
     }
-    write_text(run.folder / "report.json", json.dumps({**report, **facts}, indent=1))
+    whole = {**report, **facts}
+    write_text(run.folder / "report.json", json.dumps(whole, indent=1))
     print(closing_table(report))
     waited = run.clock.waited()
     cure = "; raise num_workers" if waited > 0.1 else ""
     speed = f"{run.speed():.1f} images/s in training"
     print(f"{speed}, of which {waited:.1%} was waiting for pictures{cure}")
     draw_all(run, last, results[last], report[last]["classes"])
+    draw_page(run, whole, results[last])

@@ -19,7 +19,8 @@ from toolbox.sweeping import is_old, sweep_torn, written_aside
 OUTPUT = Path("TrainingOutput")
 PUBLISHED = Path("unet_model.pth")  # the best weights of the newest run
 DRAWN = {"curves.png", "learning_rate.png", "learning.png", "worst.png", "classes.png"}
-RUN_FILES = {"last.pth", "best.pth", "history.csv", "report.json", "confusion.png", *DRAWN}
+DRAWN_LAST = {"confusion.png", "report.html"}
+RUN_FILES = {"last.pth", "best.pth", "history.csv", "report.json", *DRAWN, *DRAWN_LAST}
 FIRST_FILES = {"last.pth", "learning_rate.png"}  # what a run without a last.pth may be at
 # The first runs had no such constants.
 FIRST_CONSTANTS = {
