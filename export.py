@@ -22,7 +22,7 @@ from pathlib import Path
 from toolbox.exporting import check_packages, export
 from toolbox.machine import Place
 from toolbox.masks import resize_image
-from toolbox.settings import check, run_script, settings_of
+from toolbox.settings import run_script
 from toolbox.tiles import Prediction
 
 import numpy as np
@@ -36,7 +36,6 @@ input_dir = "InferenceOutput/TestImages"  # pictures to compare with inference.p
 
 
 def main() -> None:
-    check(settings_of(globals()))
     check_packages()
     place = Place("cpu", "fp32")
     saved = load_checkpoint(Path(checkpoint))

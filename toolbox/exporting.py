@@ -1,17 +1,17 @@
-"""A net as an ONNX file: pictures of any size in, classes out; put in place only where it gives what
-inference.py gives."""
+"""A net as an ONNX file: pictures of any size in, classes out; put in place only where it gives
+what inference.py gives."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
+from toolbox.agreement import check_agreement, compare_all
 from toolbox.digests import digest_of
 from toolbox.errors import InputError
-from toolbox.files import list_files, own_path, write_atomic
-from toolbox.inputs import picture_endings
-from toolbox.masks import read_image, resize_image
+from toolbox.files import own_path, write_atomic
 from toolbox.tiles import Prediction
 
 import numpy as np
@@ -23,9 +23,6 @@ INSTALL = "pip install -r requirements-export.txt"
 MAKER = "export.py"  # stands in the file, and is why the next one may take its place
 OPSET, IR_VERSION = 18, 10  # of 2022 and 2024: what reads ONNX today reads these
 LARGEST = 2**31 - 2**20  # bytes of weights that fit into one ONNX file
-MOST_PICTURES = 50  # to compare; more of them show nothing new
-LEAST_ALIKE = 0.9999  # of the pixels
-MOST_APART = 1e-4  # a picture's mean confidence here and there
 
 
 def check_packages() -> None:
@@ -72,9 +69,10 @@ def graph_of_net(model: nn.Module, image_size: Sequence[int]):
     images = torch.zeros(1, 3, *image_size)
     names = dict(input_names=["images"], output_names=["logits"])
     try:
-        program = torch.onnx.export(
-            model, (images,), dynamo=True, opset_version=OPSET, verbose=False, **names
-        )
+        with warnings.catch_warnings(action="ignore"):  # of PyTorch about itself
+            program = torch.onnx.export(
+                model, (images,), dynamo=True, opset_version=OPSET, verbose=False, **names
+            )
     except torch.onnx.errors.OnnxExporterError as error:
         raise InputError(
             f"this net has something that ONNX has no word for ({str(error).splitlines()[0]}); "
@@ -111,110 +109,6 @@ def is_ours(path: Path) -> bool:
     return any(entry.key == "maker" and entry.value == MAKER for entry in found.metadata_props)
 
 
-# ---- comparing ----
-
-
-class Compared(NamedTuple):
-    """A picture as the graph and inference.py see it."""
-
-    name: str
-    shape: tuple[int, int]
-    alike: int  # pixels that get the same class
-    apart: float  # the two mean confidences
-
-    @property
-    def pixels(self) -> int:
-        return self.shape[0] * self.shape[1]
-
-    def __str__(self) -> str:
-        height, width = self.shape
-        return (
-            f"{self.name} ({width}×{height}): {self.alike / self.pixels:.4%} of the pixels alike, "
-            f"mean confidence {self.apart:.1e} apart"
-        )
-
-
-def find_pictures(input_dir: str) -> list[Path]:
-    """The pictures to compare: the first of a folder, or one alone."""
-    root = Path(input_dir)
-    if not root.exists():
-        raise InputError(
-            f"input_dir {input_dir} is not there; expected a folder of pictures to compare with "
-            "inference.py, or one picture"
-        )
-    if not root.is_dir():
-        return [root]
-    endings = picture_endings()
-    found = [path for path in list_files(root) if path.suffix.lower() in endings]
-    if len(found) > MOST_PICTURES:
-        print(f"{len(found)} pictures in {input_dir}, of which the first {MOST_PICTURES} count")
-    return found[:MOST_PICTURES]
-
-
-def pictures_to_compare(
-    input_dir: str, image_size: Sequence[int]
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Names and pictures: those there are, and one at odd sizes: less, more, and wider than the
-    net's."""
-    height, width = image_size
-    sample = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    for path in find_pictures(input_dir):
-        try:
-            sample = read_image(path)
-        except InputError as problem:
-            print(f"not compared: {problem}")
-            continue
-        yield path.name, sample
-    sizes = {
-        "less": (height // 2 + 1, width // 3 + 1),
-        "more": (height * 3 // 2 + 1, width * 5 // 4 + 3),
-        "wider": (height // 2 + 1, width * 5 // 2 + 1),
-    }
-    for name, size in sizes.items():
-        yield f"made up, {name}", resize_image(sample, size)
-
-
-def compare(
-    file: str,
-    input_dir: str,
-    image_size: Sequence[int],
-    predict: Callable[[np.ndarray], Prediction],
-) -> list[Compared]:
-    """What onnxruntime makes of a file's graph, picture by picture, beside a Prediction."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    results = []
-    for name, picture in pictures_to_compare(input_dir, image_size):
-        ids, confidence = session.run(None, {"picture": picture})
-        expected = predict(picture)
-        shape = picture.shape[:2]
-        assert ids.shape == confidence.shape == shape
-        alike = int((ids == expected.ids).sum())
-        apart = abs(float(confidence.mean(dtype=np.float64)) - expected.confidence)
-        results.append(Compared(name, shape, alike, apart))
-        print(results[-1])
-    return results
-
-
-def check_alike(results: Sequence[Compared], path: Path) -> None:
-    """Raise where the graph gives other classes than inference.py, on all pictures or on one."""
-    for part in [results, *([result] for result in results)]:
-        pixels = sum(result.pixels for result in part)
-        wrong = pixels - sum(result.alike for result in part)
-        allowed = pixels * (1 - LEAST_ALIKE)
-        if len(part) == 1:
-            allowed = max(3, allowed)  # of a small one, more than three pixels
-        apart = max(result.apart for result in part)
-        if wrong > allowed or not apart <= MOST_APART:
-            raise InputError(
-                f"{path} was not written: {1 - wrong / pixels:.4%} of the pixels of "
-                f"{len(part)} picture(s) ({part[0].name} …) get the class that inference.py gives "
-                f"them, and mean confidence is up to {apart:.1e} apart; expected {LEAST_ALIKE:.2%} "
-                f"and at most {MOST_APART}. Other versions of the packages may help: `{INSTALL}`"
-            )
-
-
 # ---- writing ----
 
 
@@ -222,10 +116,11 @@ def export(
     model: nn.Module,
     saved: dict,
     output: str,
-    input_dir: str,
+    input_dir: str | Sequence[str],
     predict: Callable[[np.ndarray], Prediction],
 ) -> Path:
-    """Write a net's graph aside, compare what it gives with predict's, and put it in place."""
+    """Write a net's graph aside, compare what it gives with what predict gives, and put it in
+    place."""
     import onnx
 
     graph = make_graph(model, saved["image_size"])
@@ -237,7 +132,8 @@ def export(
     def write_and_compare(file: BinaryIO) -> None:
         file.write(graph.SerializeToString())
         file.flush()
-        check_alike(compare(file.name, input_dir, saved["image_size"], predict), path)
+        results = compare_all(file.name, input_dir, saved["image_size"], predict)
+        check_agreement(results, path)
 
     write_atomic(path, write_and_compare)
     return path

@@ -11,6 +11,12 @@ from onnxscript import opset18 as op
 from onnxscript.values import Opset
 
 OURS = Opset("unet", 1)  # the domain of the functions below
+PICTURE = UINT8["height", "width", 3]
+SIDES = INT64[2]
+IMAGES = FLOAT[1, 3, "h", "w"]
+LOGITS = FLOAT[1, "classes", "h", "w"]
+IDS = UINT8["height", "width"]
+CONFIDENCE = FLOAT["height", "width"]
 STRIP = 2**24  # logits that are enlarged at once: a big picture's would not fit into memory
 
 
@@ -129,9 +135,7 @@ def interpolated(picture, source, target, shrinks):
 
 
 @script(OURS, default_opset=op)
-def before_net(
-    picture: UINT8["height", "width", 3], size: INT64[2]
-) -> tuple[FLOAT[1, 3, "h", "w"], INT64[2]]:
+def before_net(picture: PICTURE, size: SIDES) -> tuple[IMAGES, SIDES]:
     """A picture of any size as the net takes it, toolbox.masks.resize_image in ONNX; its sides."""
     sides = op.Shape(picture, start=0, end=2)
     source = op.Cast(sides, to=DOUBLE.dtype)
@@ -147,9 +151,7 @@ def before_net(
 
 
 @script(OURS, default_opset=op)
-def after_net(
-    logits: FLOAT[1, "classes", "h", "w"], sides: INT64[2]
-) -> tuple[UINT8["height", "width"], FLOAT["height", "width"]]:
+def after_net(logits: LOGITS, sides: SIDES) -> tuple[IDS, CONFIDENCE]:
     """Logits enlarged to the picture's size, strip by strip as toolbox.tiles.upsampled has it, and
     each pixel's class and how probable it is."""
     height = op.Gather(sides, 0)
