@@ -162,8 +162,8 @@ def after_net(logits: LOGITS, sides: SIDES) -> tuple[IDS, CONFIDENCE]:
     per_row = op.Cast(rows, to=DOUBLE.dtype) / op.Cast(height, to=DOUBLE.dtype)
     last = op.Cast(rows, to=DOUBLE.dtype) - 1.0
     nothing = op.Concat([0], width, axis=0)
-    chosen = op.Expand(op.Cast(0, to=UINT8.dtype), nothing)
-    highest = op.Expand(0.0, nothing)
+    all_ids = op.Expand(op.Cast(0, to=UINT8.dtype), nothing)
+    all_confidence = op.Expand(0.0, nothing)
     for i in range(op.Div(height + step - 1, step)):
         lines = op.Range(i * step, op.Min(i * step + step, height), 1)
         middles = (op.Cast(lines, to=DOUBLE.dtype) + 0.5) * per_row - 0.5
@@ -176,11 +176,12 @@ def after_net(logits: LOGITS, sides: SIDES) -> tuple[IDS, CONFIDENCE]:
         strip = upper + (lower - upper) * weight
         shape = op.Concat([1], classes, op.Shape(lines), width, axis=0)
         strip = op.Resize(strip, None, None, shape, mode="linear")
-        probs = op.Softmax(strip, axis=1)
-        classes_here = op.Cast(op.ArgMax(probs, axis=1, keepdims=0), to=UINT8.dtype)
-        chosen = op.Concat(chosen, op.Squeeze(classes_here, [0]), axis=0)
-        highest_here = op.ReduceMax(probs, [1], keepdims=0)
-        highest = op.Concat(highest, op.Squeeze(highest_here, [0]), axis=0)
-    ids = op.Identity(chosen)  # the outputs are called as what is returned
-    confidence = op.Identity(highest)
+        best = op.ReduceMax(strip, [1])
+        parts = op.Exp(strip - best)  # softmax's, of which the best is 1
+        confidence_here = op.Squeeze(1.0 / op.ReduceSum(parts, [1]), [0, 1])
+        ids_here = op.Cast(op.Squeeze(op.ArgMax(strip, axis=1), [0, 1]), to=UINT8.dtype)
+        all_ids = op.Concat(all_ids, ids_here, axis=0)
+        all_confidence = op.Concat(all_confidence, confidence_here, axis=0)
+    ids = op.Identity(all_ids)  # the outputs are called as what is returned
+    confidence = op.Identity(all_confidence)
     return ids, confidence
