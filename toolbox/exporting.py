@@ -55,7 +55,7 @@ def make_graph(model: nn.Module, image_size: Sequence[int]):
     ends = [("net/logits", "logits"), ("before/sides", "sides")]
     whole = compose.merge_models(whole, after, ends)
     whole.graph.name = "unet"
-    return optimizer.optimize(whole)
+    return optimizer.optimize(whole)  # else onnxruntime warns of casts that it can't work out ahead
 
 
 def graph_of_net(model: nn.Module, image_size: Sequence[int]):
