@@ -204,7 +204,7 @@ INFERENCE = {
     "device": TEXT,
     "precision": TEXT,
 }
-KINDS = {**INFERENCE, **TRAINING}
+KINDS = {**INFERENCE, **TRAINING, "output": NAME}  # the last is export.py's
 OF_TYPE = {
     bool: FLAG,
     int: whole(-(2**62), 2**62),
