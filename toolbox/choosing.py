@@ -81,10 +81,10 @@ def kept_at(looks: Looks, image_size: Sequence[int]) -> float:
 
 
 def hoped_for(looks: Looks, image_size: Sequence[int], patch: int, window: float, views: float):
-    """What may be hoped for, to compare candidates by: what the size leaves, squared, as what is
-    hardly there is hardly learnt either; less for few views, for squares, and for windows that hide
-    where in the picture they are."""
-    left = kept_at(looks, image_size) ** 2
+    """What may be hoped for, to compare candidates by: what the size leaves, to the third power, as
+    what is hardly there is hardly learnt either; less for few views, for squares, and for windows
+    that hide where in the picture they are."""
+    left = kept_at(looks, image_size) ** 3
     kinds = len(looks.names)
     unlearnt = 0.04 * math.sqrt(kinds) * (1000 / views) ** 0.5
     coarse = 0.0
