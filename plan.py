@@ -3,7 +3,7 @@
     python plan.py dataset=mine minutes=30        writes recipes/mine.py
     python train.py recipes/mine.py               trains by it, in about so many minutes
 
-It looks at the masks (sizes, how thick things are, what is lost where they are shrunk, whether up
+It traits at the masks (sizes, how thick things are, what is lost where they are shrunk, whether up
 and down are alike), times the step here, and chooses. The recipe is a file of constants as all
 others are: read it, change what you know better.
 """
@@ -18,12 +18,12 @@ from toolbox import choosing, planning
 from toolbox.cache import CACHE
 from toolbox.errors import InputError, is_out_of_memory
 from toolbox.files import own_path, write_text
-from toolbox.looking import look
 from toolbox.machine import Machinery, Place
 from toolbox.memory import held_to
 from toolbox.muon import make_optimizer
 from toolbox.planned import Trial, expectation, recipe_text, set_steps
 from toolbox.settings import check, read_constants, run_script
+from toolbox.traits import find_traits
 
 import torch
 
@@ -132,11 +132,13 @@ def main() -> None:
     started = time.process_time()  # imports, which train.py has too
     place = Place(device, precision)
     data = prepare(dataset, data_dir, (64, 64), cache=False, seed=seed)
-    looks = look(data)
+    traits = find_traits(data)
     classes = len(data.table.names)
     most = room_on_disk() / len(data.pairs)
-    pace = choosing.Pace(lambda *net: seconds_of_step(place, classes, *net), max(looks.shape), most)
-    planned, best = planning.make_plan(looks, pace, 0.8 * 60 * minutes, minutes)
+    pace = choosing.Pace(
+        lambda *net: seconds_of_step(place, classes, *net), max(traits.shape), most
+    )
+    planned, best = planning.make_plan(traits, pace, 0.8 * 60 * minutes, minutes)
     constants = read_constants()
     constants.update(dataset=dataset, data_dir=data_dir, seed=seed)
     constants.update(device=device, precision=precision, **planned.constants)
@@ -146,8 +148,8 @@ def main() -> None:
     path = recipe_path(data.name)
     own = {"dataset": dataset, "data_dir": data_dir, "seed": seed}
     write_text(path, recipe_text(planned, own, data, place, minutes))
-    later = choosing.best_candidate(looks, pace, 2 * 0.8 * 60 * minutes)
-    print(expectation(planned, trial, looks, minutes, choosing.differs(best, later)))
+    later = choosing.best_candidate(traits, pace, 2 * 0.8 * 60 * minutes)
+    print(expectation(planned, trial, traits, minutes, choosing.differs(best, later)))
     print(f"python train.py {path.as_posix()}")
 
 

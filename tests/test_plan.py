@@ -2,11 +2,11 @@
 
 from toolbox import choosing, planning
 from toolbox.errors import InputError
-from toolbox.looking import Looks, look, thickness_of
 from toolbox.memory import held_to
 from toolbox.planned import Trial, set_steps
 from toolbox.recipes import read_recipe
 from toolbox.settings import read_constants
+from toolbox.traits import Traits, find_traits, thickness_of
 
 import cv2
 import numpy as np
@@ -38,12 +38,12 @@ def draw_lines(folder, count=8, side=128, width=2, only_above=False):
         save_pair(folder, f"{i}", image, mask)
 
 
-def looks_at(folder):
-    return look(prepare(str(folder), ".", (32, 32), cache=False, seed=0))
+def traits_of(folder):
+    return find_traits(prepare(str(folder), ".", (32, 32), cache=False, seed=0))
 
 
 def made_up(kept, pictures=100, thickness=9.0, **others):
-    """Looks of two classes whose object keeps so much at sizes of 256, 128 and 64."""
+    """Traits of two classes whose object keeps so much at sizes of 256, 128 and 64."""
     sizes = [(256, 256), (128, 128), (64, 64)]
     facts = {
         "names": ["background", "object"],
@@ -57,7 +57,7 @@ def made_up(kept, pictures=100, thickness=9.0, **others):
         "upside_down": 0.0,
         "mirrored": 0.0,
     }
-    return Looks(**{**facts, **others})
+    return Traits(**{**facts, **others})
 
 
 def pace(microseconds=1.0):
@@ -79,10 +79,10 @@ def test_a_bar_is_as_thick_as_it_was_drawn(width):
 def test_shrinking_takes_thin_things_first(tmp_path):
     draw_lines(tmp_path / "thin", width=1)
     draw_lines(tmp_path / "thick", width=9)
-    thin, thick = looks_at(tmp_path / "thin"), looks_at(tmp_path / "thick")
+    thin, thick = traits_of(tmp_path / "thin"), traits_of(tmp_path / "thick")
     assert thin.thickness[1] < 3 < 7 < thick.thickness[1]
-    for looks in (thin, thick):
-        lefts = [kept[1] for kept in looks.kept.values()]
+    for traits in (thin, thick):
+        lefts = [kept[1] for kept in traits.kept.values()]
         assert lefts[0] == 1 and lefts == sorted(lefts, reverse=True)
     half = min(thin.kept, key=lambda size: abs(size[0] - 64))
     assert thin.kept[half][1] < 0.6 < 0.85 < thick.kept[half][1]
@@ -91,7 +91,7 @@ def test_shrinking_takes_thin_things_first(tmp_path):
 def test_up_and_down_are_told_apart_only_where_they_are(tmp_path):
     draw_lines(tmp_path / "anywhere", count=20)
     draw_lines(tmp_path / "above", count=20, only_above=True)
-    anywhere, above = looks_at(tmp_path / "anywhere"), looks_at(tmp_path / "above")
+    anywhere, above = traits_of(tmp_path / "anywhere"), traits_of(tmp_path / "above")
     assert anywhere.upside_down < choosing.PLACED < 0.2 < above.upside_down
     assert max(anywhere.mirrored, above.mirrored) < choosing.PLACED
 
@@ -104,9 +104,9 @@ def test_thin_things_get_a_larger_size_than_thick_ones():
 
 
 def test_what_is_too_large_for_the_time_is_seen_in_windows_and_with_time_whole():
-    looks = made_up((1.0, 0.5, 0.2))
-    little, _ = planning.make_plan(looks, pace(40), 300, 5)
-    much, _ = planning.make_plan(looks, pace(40), 300 * 400, 2000)
+    traits = made_up((1.0, 0.5, 0.2))
+    little, _ = planning.make_plan(traits, pace(40), 300, 5)
+    much, _ = planning.make_plan(traits, pace(40), 300 * 400, 2000)
     assert max(little.constants["crop_size"]) < 256 and "crop_size" not in much.constants
     assert little.constants["image_size"] == (256, 256)
 
@@ -116,8 +116,8 @@ def test_things_are_turned_only_where_up_and_down_are_alike():
         (0.0, "zoom+flip+vflip+rotate+color+grey"),
         (0.5, "zoom+flip+color+grey"),
     ):
-        looks = made_up((1.0, 0.9, 0.8), upside_down=unlike)
-        planned, _ = planning.make_plan(looks, pace(), 200, 4)
+        traits = made_up((1.0, 0.9, 0.8), upside_down=unlike)
+        planned, _ = planning.make_plan(traits, pace(), 200, 4)
         assert planned.constants["augment"] == wanted
     planned, _ = planning.make_plan(made_up((1, 0.9, 0.8), mirrored=0.5), pace(), 200, 4)
     assert "flip" not in planned.constants["augment"].split("+")

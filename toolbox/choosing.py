@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from toolbox.looking import Looks
+from toolbox.traits import Traits
 
 import numpy as np
 
@@ -72,33 +72,33 @@ def trained_size(image_size: Sequence[int], window: float, multiple: int) -> tup
 # ---- which net, which size ----
 
 
-def kept_at(looks: Looks, image_size: Sequence[int]) -> float:
+def kept_at(traits: Traits, image_size: Sequence[int]) -> float:
     """The mean IoU that a net without mistakes would have at a size, between those measured."""
     area = math.log(math.prod(image_size))
-    areas = [math.log(math.prod(size)) for size in looks.kept]
-    means = [float(np.nanmean(kept)) for kept in looks.kept.values()]
+    areas = [math.log(math.prod(size)) for size in traits.kept]
+    means = [float(np.nanmean(kept)) for kept in traits.kept.values()]
     return float(np.interp(area, areas[::-1], means[::-1]))
 
 
-def hoped_for(looks: Looks, image_size: Sequence[int], patch: int, window: float, views: float):
+def hoped_for(traits: Traits, image_size: Sequence[int], patch: int, window: float, views: float):
     """What may be hoped for, to compare candidates by: what the size leaves, to the third power, as
     what is hardly there is hardly learnt either; less for few views, for squares, and for windows
     that hide where in the picture they are."""
-    left = kept_at(looks, image_size) ** 3
-    kinds = len(looks.names)
+    left = kept_at(traits, image_size) ** 3
+    kinds = len(traits.names)
     unlearnt = 0.04 * math.sqrt(kinds) * (1000 / views) ** 0.5
     coarse = 0.0
     if patch > 1:  # few of them show little
         coarse = 0.06 * (4 * 3500 / math.prod(image_size)) ** 0.7
-    lost = 0.03 if max(looks.upside_down, looks.mirrored) > PLACED else 0.005
+    lost = 0.03 if max(traits.upside_down, traits.mirrored) > PLACED else 0.005
     blind = lost * math.log2(1 / window)
     return left - unlearnt - coarse - blind
 
 
-def candidates(looks: Looks, pace: Pace, seconds: float, base: int) -> Iterator[Candidate]:
+def candidates(traits: Traits, pace: Pace, seconds: float, base: int) -> Iterator[Candidate]:
     """All sizes, squares and windows, with the views that fit into so many seconds."""
-    sizes = [size for size in looks.kept if math.prod(size) <= pace.most]
-    for image_size in sizes or list(looks.kept)[-1:]:
+    sizes = [size for size in traits.kept if math.prod(size) <= pace.most]
+    for image_size in sizes or list(traits.kept)[-1:]:
         for patch in (1, 2):
             for window in WINDOWS:
                 features = widths(base, image_size, patch)
@@ -108,13 +108,13 @@ def candidates(looks: Looks, pace: Pace, seconds: float, base: int) -> Iterator[
                 if window < 1 and min(trained) < 96:
                     continue
                 views = BATCH * seconds / pace.seconds(features, patch, trained)
-                value = hoped_for(looks, image_size, patch, window, views)
+                value = hoped_for(traits, image_size, patch, window, views)
                 yield Candidate(image_size, window, features, patch, trained, views, value)
 
 
-def best_candidate(looks: Looks, pace: Pace, seconds: float) -> Candidate:
+def best_candidate(traits: Traits, pace: Pace, seconds: float) -> Candidate:
     """The best with a narrow net; then as wide a one as still sees enough."""
-    best = max(candidates(looks, pace, seconds, BASES[0]), key=lambda one: one.value)
+    best = max(candidates(traits, pace, seconds, BASES[0]), key=lambda one: one.value)
     for base in BASES[1:]:
         features = tuple(width * base // BASES[0] for width in best.features)
         views = BATCH * seconds / pace.seconds(features, best.patch, best.trained)

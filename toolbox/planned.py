@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from toolbox.choosing import as_size
 from toolbox.errors import InputError
-from toolbox.looking import Looks
 from toolbox.machine import Place
 from toolbox.planning import Plan
 from toolbox.prepared import Data
 from toolbox.processes import cores
+from toolbox.traits import Traits
 
 EVALUATIONS = 6  # in a run
 SEEN_MOST = 0.05  # share of the time that they may take
@@ -91,17 +91,17 @@ def recipe_text(planned: Plan, own: dict, data: Data, place: Place, minutes: flo
     return "\n".join(lines) + "\n"
 
 
-def expectation(planned: Plan, trial: Trial, looks: Looks, minutes: float, twice: str) -> str:
+def expectation(planned: Plan, trial: Trial, traits: Traits, minutes: float, twice: str) -> str:
     """What the run will take, and what more time would be for."""
     chosen = planned.constants
     steps = chosen["training_iterations"]
     seen = steps * chosen["batch_size"] * chosen["accum_steps"]
     return "\n".join(
         [
-            f"{looks.pictures} pictures to train on, {as_size(looks.shape)}; planned at "
+            f"{traits.pictures} pictures to train on, {as_size(traits.shape)}; planned at "
             f"{as_size(chosen['image_size'])}: {planned.reasons['image_size']}",
             f"to expect: {minutes:g} minutes, of which {steps * trial.step / 60:.1f} are "
-            f"{steps:,} steps ({seen / looks.pictures:.0f} epochs) and {trial.judging / 60:.1f} "
+            f"{steps:,} steps ({seen / traits.pictures:.0f} epochs) and {trial.judging / 60:.1f} "
             "judging",
             f"twice the minutes would go into {twice}",
         ]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from toolbox.choosing import ENOUGH_VIEWS, PLACED, SMALLER, Candidate, Pace, as_size, best_candidate
-from toolbox.looking import Looks
+from toolbox.traits import Traits
 
 import numpy as np
 
@@ -24,28 +24,28 @@ class Plan:
         self.reasons[name] = reason
 
 
-def thinnest(looks: Looks) -> int:
+def thinnest(traits: Traits) -> int:
     """The class that shrinking takes the most from."""
-    smallest = list(looks.kept.values())[-1]
+    smallest = list(traits.kept.values())[-1]
     return int(np.nanargmin(smallest))
 
 
-def why_size(looks: Looks, size: Sequence[int]) -> str:
+def why_size(traits: Traits, size: Sequence[int]) -> str:
     """What is left at a size, and what would be at half of it."""
     half = [side // 2 for side in size]
-    name, thin = looks.names[thinnest(looks)], looks.thickness[thinnest(looks)]
-    sizes = list(looks.kept)
+    name, thin = traits.names[thinnest(traits)], traits.thickness[thinnest(traits)]
+    sizes = list(traits.kept)
     nearest = min(sizes, key=lambda one: abs(one[0] - half[0]))
-    left, left_at_half = (looks.kept[one][thinnest(looks)] for one in (size, nearest))
+    left, left_at_half = (traits.kept[one][thinnest(traits)] for one in (size, nearest))
     return (
-        f"pictures are {as_size(looks.shape)}; half of {name} is in parts no thicker than "
+        f"pictures are {as_size(traits.shape)}; half of {name} is in parts no thicker than "
         f"{thin:.0f} pixels, and at {as_size(size)} a net without mistakes would still have its "
         f"IoU at {left:.2f}, at {as_size(nearest)} at {left_at_half:.2f}"
     )
 
 
-def choose_data(plan: Plan, looks: Looks, best: Candidate, minutes: float) -> None:
-    plan.set("image_size", best.image_size, why_size(looks, best.image_size))
+def choose_data(plan: Plan, traits: Traits, best: Candidate, minutes: float) -> None:
+    plan.set("image_size", best.image_size, why_size(traits, best.image_size))
     shown = f"{best.views:,.0f}"
     if best.window < 1:
         sides = tuple(min(a, round(b / SMALLER)) for a, b in zip(best.image_size, best.trained))
@@ -62,18 +62,18 @@ def choose_data(plan: Plan, looks: Looks, best: Candidate, minutes: float) -> No
     )
 
 
-def choose_augment(plan: Plan, looks: Looks, epochs: float) -> None:
+def choose_augment(plan: Plan, traits: Traits, epochs: float) -> None:
     parts, why = ["zoom"], []
-    if looks.mirrored <= PLACED:
+    if traits.mirrored <= PLACED:
         parts.append("flip")
-        why.append(f"left and right are alike ({looks.mirrored:.2f} of 1)")
+        why.append(f"left and right are alike ({traits.mirrored:.2f} of 1)")
     else:
-        why.append(f"left and right differ ({looks.mirrored:.2f} of 1), so no flip")
-    if max(looks.upside_down, looks.mirrored) <= PLACED:
+        why.append(f"left and right differ ({traits.mirrored:.2f} of 1), so no flip")
+    if max(traits.upside_down, traits.mirrored) <= PLACED:
         parts += ["vflip", "rotate"]
-        why.append(f"so are up and down ({looks.upside_down:.2f}), so that things may be turned")
+        why.append(f"so are up and down ({traits.upside_down:.2f}), so that things may be turned")
     else:
-        why.append(f"up and down differ ({looks.upside_down:.2f} of 1), so nothing is turned")
+        why.append(f"up and down differ ({traits.upside_down:.2f} of 1), so nothing is turned")
     plan.set("augment", "+".join([*parts, "color", "grey"]), "where classes lie: " + "; ".join(why))
     strength = 1.0 if epochs < 20 else 2.0
     plan.set(
@@ -84,14 +84,14 @@ def choose_augment(plan: Plan, looks: Looks, epochs: float) -> None:
     plan.set("weight_decay", 0.1 if epochs >= 10 else 0.01, "for the same reason: 0.01 below 10")
 
 
-def choose_loss(plan: Plan, looks: Looks) -> None:
-    there = np.where(looks.found > 0, looks.share, np.nan)
+def choose_loss(plan: Plan, traits: Traits) -> None:
+    there = np.where(traits.found > 0, traits.share, np.nan)
     rarest = int(np.nanargmin(there))
-    share, name = there[rarest], looks.names[rarest]
+    share, name = there[rarest], traits.names[rarest]
     plan.set(
         "loss", "ce+dice", "every pixel counts, and every class of a picture as much as others"
     )
-    is_rare = share < RARE and len(looks.names) > 2
+    is_rare = share < RARE and len(traits.names) > 2
     plan.set(
         "class_weights",
         0.5 if is_rare else 0.0,
@@ -99,11 +99,11 @@ def choose_loss(plan: Plan, looks: Looks) -> None:
     )
 
 
-def make_plan(looks: Looks, pace: Pace, seconds: float, minutes: float) -> tuple[Plan, Candidate]:
+def make_plan(traits: Traits, pace: Pace, seconds: float, minutes: float) -> tuple[Plan, Candidate]:
     """All but the number of steps, which a trial on this machine gives."""
-    best = best_candidate(looks, pace, seconds)
+    best = best_candidate(traits, pace, seconds)
     plan = Plan()
-    choose_data(plan, looks, best, minutes)
+    choose_data(plan, traits, best, minutes)
     cells = [side // best.patch // 2 ** len(best.features) for side in best.trained]
     plan.set(
         "features",
@@ -118,9 +118,9 @@ def make_plan(looks: Looks, pace: Pace, seconds: float, minutes: float) -> tuple
         if best.patch > 1
         else "there is time for every pixel by itself",
     )
-    epochs = best.views * best.window / looks.pictures
-    choose_augment(plan, looks, epochs)
-    choose_loss(plan, looks)
+    epochs = best.views * best.window / traits.pictures
+    choose_augment(plan, traits, epochs)
+    choose_loss(plan, traits)
     plan.set("base_lr", 0.012, "what camvid_small.py was found to learn best with")
     plan.set("lr_schedule", "cosine", "down to min_lr at the last step: the end is the best")
     plan.set("min_lr", 1e-5, "as above")

@@ -17,7 +17,7 @@ GRID = 16  # cells along a side of the map of where each class is
 
 
 @dataclass
-class Looks:
+class Traits:
     """K classes, in as many training masks as were looked at."""
 
     names: list[str]
@@ -116,7 +116,7 @@ def chosen_rows(data: Data) -> list[int]:
     return [rows[i] for i in np.linspace(0, len(rows) - 1, count).round().astype(int)]
 
 
-def look(data: Data) -> Looks:
+def find_traits(data: Data) -> Traits:
     """Read some training masks at their own size, and measure them."""
     classes = len(data.table.names)
     rows = data.splits["train"]
@@ -144,7 +144,7 @@ def look(data: Data) -> Looks:
         maps.append(place_map(shares))
     maps = np.stack(maps)
     pixels = data.counts("train")
-    return Looks(
+    return Traits(
         names=data.table.names,
         shape=shape,
         pictures=len(rows),
