@@ -10,6 +10,7 @@ from typing import NamedTuple
 from toolbox import pictures, plots
 from toolbox.drawings import drawing, shown
 from toolbox.files import write_text
+from toolbox.intervals import FEW, LEAST, add_sureness
 from toolbox.keeping import Run
 from toolbox.stages import count_parameters
 from toolbox.values import Table
@@ -48,16 +49,42 @@ def cell(value: float | str | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
+def interval_cell(split: dict) -> str:
+    if split["mean_iou_interval"] is None:
+        return "too few"
+    low, high = split["mean_iou_interval"]
+    return f"{low:.3f}-{high:.3f}"
+
+
+def class_cell(entry: dict) -> str:
+    """A class's IoU, marked where few pictures have it."""
+    mark = "*" if entry.get("few") and entry["iou"] is not None else ""
+    return mark + cell(entry["iou"])
+
+
+def remarks_on(splits: Sequence[dict]) -> list[str]:
+    """What the table's marks mean, where there are any."""
+    remarks = []
+    entries = [entry for split in splits for entry in split["classes"]]
+    if any(class_cell(entry)[0] == "*" for entry in entries):
+        remarks.append(f"* fewer than {FEW} pictures of the split have it: it may be far off")
+    if any(split.get("mean_iou_interval", ()) is None for split in splits):
+        remarks.append(f"too few: an interval takes {LEAST} pictures, or groups of them, or more")
+    return remarks
+
+
 def closing_table(report: dict[str, dict]) -> str:
     """A column for each split, a row for each class with its share of the last split's pixels."""
     splits = list(report.values())
     rows = [("", [*report, "share"])]
     for key, title in SUMS.items():
         rows.append((title, [split[key] for split in splits]))
+        if key == "mean_iou" and "mean_iou_interval" in splits[0]:
+            rows.append(("  95 % interval", [interval_cell(split) for split in splits]))
     for classes in zip(*(split["classes"] for split in splits)):
         share = f"{classes[-1]['share'] or 0:.1%}"
         title = f"  IoU {shown(classes[0]['name'])}"
-        rows.append((title, [*(entry["iou"] for entry in classes), share]))
+        rows.append((title, [*map(class_cell, classes), share]))
     commonest = [shown(split["baseline"]["class"]) for split in splits]
     rows.append(("always the commonest class:", commonest))
     for key in ("pixel_accuracy", "mean_iou"):
@@ -68,7 +95,7 @@ def closing_table(report: dict[str, dict]) -> str:
     lines = []
     for title, values in rows:
         lines.append(f"{title:<{first}}" + "".join(f"{cell(value):>{other}}" for value in values))
-    return "\n".join(lines)
+    return "\n".join(lines + remarks_on(splits))
 
 
 def weakest(iou: torch.Tensor, names: Sequence[str]) -> str:
@@ -140,7 +167,13 @@ def draw_all(run: Run, split: str, result: Result, classes: Sequence[dict]) -> N
 def close(run: Run, results: dict[str, Result]) -> None:
     """report.json, the closing table, and then the pictures of the last split, which judges."""
     last, names = list(results)[-1], run.data.table.names
-    report = {name: report_of(found.scores, names) for name, found in results.items()}
+    report = {}
+    for name, found in results.items():
+        report[name] = report_of(found.scores, names)
+        judged = sorted(found.pictures, key=lambda one: one[0])  # whichever process it was
+        rows = [run.data.splits[name][index] for index, _ in judged]
+        groups = [run.data.pairs[row].group for row in rows]
+        add_sureness(report[name], [scores for _, scores in judged], groups)
     facts = {
         "seconds": round(run.clock.seconds, 2),
         "images_per_second": round(run.speed(), 2),
