@@ -56,7 +56,7 @@ def log_odds(score: np.ndarray) -> np.ndarray:
 
 def mean_iou_interval(
     counts: np.ndarray, groups: Sequence[str], resamples: int = RESAMPLES
-) -> tuple[float, float] | None:
+) -> list[float] | None:
     """The interval of pictures' counts (N, 3, K): of each picture the pixels of each class that
     were right, are true and were predicted. Pictures of a group are drawn together. None where
     there are too few of either.
@@ -80,13 +80,13 @@ def mean_iou_interval(
     spreads = spreads / np.maximum(drawn * (1 - drawn), EDGE)  # on the scale of log odds
     can_tell = spreads > EDGE  # not where one picture was drawn again and again
     if not can_tell.any():
-        return float(score), float(score)
+        return [float(score), float(score)]
     distances = (odds - middle)[can_tell] / spreads[can_tell]
     farthest = np.quantile(distances, [(1 + LEVEL) / 2, (1 - LEVEL) / 2])
     spread = math.sqrt(np.mean((odds - middle) ** 2)) * count / (count - 1)
     edges = np.clip(middle - farthest * spread, -700, 700)
     low, high = 1 / (1 + np.exp(-edges))
-    return float(min(low, score)), float(max(high, score))
+    return [float(min(low, score)), float(max(high, score))]
 
 
 def add_sureness(report: dict, pictures: Sequence[dict], groups: Sequence[str]) -> None:

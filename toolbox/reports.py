@@ -115,6 +115,13 @@ class Result(NamedTuple):
     scores: dict  # of all of it
     pictures: list[tuple[int, dict]]  # each picture's place in the split, and its own scores
 
+    def report(self, names: Sequence[str], groups: Sequence[str]) -> dict:
+        """As report.json has it; groups are those of the split's pictures, in its order."""
+        report = report_of(self.scores, names)
+        judged = sorted(self.pictures, key=lambda one: one[0])  # by whichever process
+        add_sureness(report, [scores for _, scores in judged], groups)
+        return report
+
     def worst(self) -> list[tuple[int, dict]]:
         """The four pictures of the lowest mean IoU, the lowest first."""
         scored = [one for one in self.pictures if not math.isnan(one[1]["mean_iou"])]
@@ -169,11 +176,8 @@ def close(run: Run, results: dict[str, Result]) -> None:
     last, names = list(results)[-1], run.data.table.names
     report = {}
     for name, found in results.items():
-        report[name] = report_of(found.scores, names)
-        judged = sorted(found.pictures, key=lambda one: one[0])  # whichever process it was
-        rows = [run.data.splits[name][index] for index, _ in judged]
-        groups = [run.data.pairs[row].group for row in rows]
-        add_sureness(report[name], [scores for _, scores in judged], groups)
+        groups = [run.data.pairs[row].group for row in run.data.splits[name]]
+        report[name] = found.report(names, groups)
     facts = {
         "seconds": round(run.clock.seconds, 2),
         "images_per_second": round(run.speed(), 2),
