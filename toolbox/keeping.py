@@ -173,13 +173,15 @@ class Run(Progress):
     # ---- while it goes on ----
 
     @contextmanager
-    def begun(self, earlier: Path | None) -> Iterator[None]:
-        """The run's folder, an earlier one or a new one, held against other runs."""
-        self.folder = earlier or processes.from_first(
+    def begun(self, folder: Path | None) -> Iterator[None]:
+        """The run's folder, a new one or one that there is, held against other runs; where it has
+        a last.pth, the run goes on from that."""
+        goes_on = processes.from_first(lambda: bool(folder) and (folder / "last.pth").exists())
+        self.folder = folder or processes.from_first(
             lambda: runs.make_run(self.data.name, self.constants["run_dir"], self.data.folders())
         )
         with locked(self.folder):
-            if earlier:
+            if goes_on:
                 self.load()
             elif processes.is_first():
                 runs.check_unused(self.folder)  # it may have come while the lock was waited for

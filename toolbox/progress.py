@@ -164,10 +164,15 @@ class Progress:
     def stopped_line(self, arguments: Sequence[str]) -> str:
         """How to go on with a run that a signal stopped."""
         kept = [argument for argument in arguments if not argument.startswith("resume=")]
-        command = shlex.join([*kept, f"resume={self.folder.as_posix()}"])
+        run, where = self.folder, ""
+        if self.constants["folds"]:
+            run, where = run.parent, f" of {run.name}"
+        command = shlex.join([*kept, f"resume={run.as_posix()}"])
         starter = processes.starter()
-        return f"stopped after step {self.step}; to go on: {starter} train.py {command}"
+        return f"stopped after step {self.step}{where}; to go on: {starter} train.py {command}"
 
     def closing_line(self) -> str:
+        if self.constants["folds"]:
+            return f"{self.folder.name} is done; pictures, curves and report: {self.folder}"
         where = f"pictures, curves and report: {self.folder}"
         return f"weights: unet_model.pth, the best by validation; {where}"

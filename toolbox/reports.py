@@ -11,6 +11,7 @@ from toolbox import pictures, plots
 from toolbox.drawings import drawing, shown
 from toolbox.files import write_text
 from toolbox.intervals import FEW, LEAST, add_sureness
+from toolbox.judged import number, save_judged
 from toolbox.keeping import Run
 from toolbox.stages import count_parameters
 from toolbox.values import Table
@@ -18,11 +19,6 @@ from toolbox.values import Table
 import torch
 
 SUMS = {"pixel_accuracy": "pixel accuracy", "mean_iou": "mean IoU", "mean_dice": "mean Dice"}
-
-
-def number(value) -> float | None:
-    """As JSON holds it: nothing where a class is absent."""
-    return None if math.isnan(value) else float(value)
 
 
 def report_of(scores: dict, names: Sequence[str]) -> dict:
@@ -193,3 +189,5 @@ def close(run: Run, results: dict[str, Result]) -> None:
     speed = f"{run.speed():.1f} images/s in training"
     print(f"{speed}, of which {waited:.1%} was waiting for pictures{cure}")
     draw_all(run, last, results[last], report[last]["classes"])
+    if run.constants["folds"]:
+        save_judged(run.folder, run.constants, results[last])  # only now is the fold done
