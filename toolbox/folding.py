@@ -42,15 +42,15 @@ class Folds:
         self.judged: list[Judged | None] = [None] * len(parts)  # where a fold is done
 
     def look(self, i: int) -> bool:
-        """Whether a fold is done, and is one of this run."""
+        """Whether a fold is done; one that has begun must be of this run."""
         folder, part = self.folders[i], self.parts[i]
-        self.judged[i] = read_judged(folder, self.constants, part.splits["fold"])
-        if self.judged[i] is None:
+        if not (folder / "last.pth").exists():
             return False
         saved = look_at_run(folder / "last.pth")
         check_same(folder, saved, self.constants, part.fingerprint())
         check_best(folder, saved, PUBLISHED)
-        return True
+        self.judged[i] = read_judged(folder, self.constants, part.splits["fold"])
+        return self.judged[i] is not None
 
     def begin(self, i: int) -> None:
         """A fold's folder, and the table of the pictures that were judged before it."""
