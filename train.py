@@ -98,7 +98,7 @@ grad_clip = 1.0  # longer gradients are shortened to this; 0 = never
 ema_decay = 0.0  # 0.999, say: a running average of the weights is what is judged and kept
 
 # judging
-folds = 0  # 5: as many nets, each judged on a fifth that it has not seen, so that every picture is
+folds = 0  # 5: five nets, each judged on the fifth of the pictures that it has not seen
 eval_interval = 200  # steps between evaluations
 eval_iterations = 16  # batches of each split per evaluation; 0 = all
 patience = 0  # evaluations without a better validation mean IoU before the run ends; 0 = never

@@ -13,12 +13,14 @@ from toolbox.errors import InputError
 from toolbox.sources.base import Pair
 from toolbox.splits import fold_splits
 
+import judge
 import numpy as np
 import pytest
 from conftest import draw_squares
 from test_processes import SETTINGS, run
 from test_resume import assert_same
 
+import inference
 import train
 
 FOLDS = dict(dataset="own", folds=3, dropout=0.2, training_iterations=6, save_model_interval=2)
@@ -108,7 +110,7 @@ def table_of(folder: Path) -> list[dict]:
 
 def report_of(folder: Path) -> dict:
     report = json.loads((folder / "report.json").read_text())
-    del report["seconds"]
+    del report["seconds"], report["images_per_second"]
     return report
 
 
@@ -289,8 +291,16 @@ def test_a_longer_training_goes_on_with_every_fold(run_train, straight, tmp_path
     assert_same_folds(straight, tmp_path / "long")
 
 
+def test_all_pictures_of_folds_were_seen_by_some_net_so_that_judge_has_none(straight, monkeypatch):
+    monkeypatch.setattr(judge, "checkpoint", "straight")
+    for name in ("checkpoint", "tta", "tile"):  # judge sets them
+        monkeypatch.setattr(inference, name, getattr(inference, name))
+    with pytest.raises(InputError, match="straight is of a run with folds, whose nets have seen"):
+        judge.main()
+
+
 def test_the_owner_s_test_judges_each_fold_too_and_the_newest_weights_are_a_run_s(
-    run_train, tmp_path, capsys
+    run_train, tmp_path, capsys, monkeypatch
 ):
     folder = draw_squares(tmp_path / "own", 12)
     for name in ("images", "masks"):
@@ -303,6 +313,14 @@ def test_the_owner_s_test_judges_each_fold_too_and_the_newest_weights_are_a_run_
     report = report_of(parent)
     assert report["folds"]["pictures"] == 8 and all("test" in one for one in report["each_fold"])
     assert "on the owner's test: " in capsys.readouterr().out
+    monkeypatch.setattr(judge, "checkpoint", str(parent))
+    for name in ("checkpoint", "tta", "tile"):  # judge sets them
+        monkeypatch.setattr(inference, name, getattr(inference, name))
+    judge.main()
+    table = capsys.readouterr().out
+    assert (
+        "the mean of 3 nets" in table and table.split()[table.split().index("share") - 1] == "test"
+    )
     run_train(dataset="own", folds=0)  # the weights of the last fold are in its folder
     assert not list(tmp_path.glob("unet_model-*.pth")) and runs.PUBLISHED.exists()
 

@@ -158,12 +158,16 @@ def take_lock(lock: FileLock, folder: Path) -> None:
         print(f"{folder} can't be locked ({reason}): see to it that no other run writes there")
 
 
-def last_files(run: Path) -> list[Path]:
-    """Where a run's folder has a last.pth: in itself, or in the folders of its folds."""
+def in_run(run: Path, name: str) -> list[Path]:
+    """Where a run's folder has a file of that name: in itself, or in the folders of its folds."""
     if not os.path.isdir(run):  # False where a name is too long
         return []
-    found = [run / "last.pth", *sorted(run.glob("fold-[0-9]*/last.pth"))]
+    found = [run / name, *sorted(run.glob(f"fold-[0-9]*/{name}"))]
     return [path for path in found if os.path.exists(path)]
+
+
+def last_files(run: Path) -> list[Path]:
+    return in_run(run, "last.pth")
 
 
 @contextmanager

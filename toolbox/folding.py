@@ -120,6 +120,8 @@ class Folds:
             each.append(entry)
         facts = {name: reports[-1][name] for name in ("parameters", "device", "precision")}
         facts["seconds"] = round(sum(report["seconds"] for report in reports), 2)
+        speeds = [report["images_per_second"] for report in reports]
+        facts["images_per_second"] = round(statistics.mean(speeds), 2)
         content = {"folds": whole, "each_fold": each, **facts, "judged_on": "folds"}
         write_text(self.run / "report.json", json.dumps(content, indent=1))
         print(closing_table({"folds": whole}))
@@ -140,7 +142,7 @@ def mean_and_spread(scores: list[float]) -> str:
 
 def check_kind(earlier: Path, data: Data, constants: dict) -> None:
     """A run with folds goes on with as many, and one without goes on without."""
-    if (earlier / FOLDS).exists() != bool(constants["folds"]):
+    if (earlier / "last.pth").exists() == bool(constants["folds"]):
         path = last_files(earlier)[0]
         check_same(path.parent, look_at_run(path), constants, data.fingerprint())
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from toolbox.checkpoints import look_into
 from toolbox.errors import InputError
-from toolbox.files import JUNK, LOCK, check_writable, last_files, write_atomic, writing
+from toolbox.files import JUNK, LOCK, check_writable, in_run, last_files, write_atomic, writing
 from toolbox.processes import processes
 from toolbox.settings import FREE_TO_CHANGE, as_data
 from toolbox.sweeping import is_old, sweep_torn, written_aside
@@ -183,8 +183,7 @@ def keep_earlier(run: Path) -> None:
         run_dir = look_into(PUBLISHED)[0]["constants"]["run_dir"]
         folders.append(Path(run_dir or "nowhere"))
     for folder in folders:
-        known = [folder / "best.pth", *folder.glob("fold-[0-9]*/best.pth")]
-        if any(is_published(path) for path in known):
+        if any(is_published(path) for path in in_run(folder, "best.pth")):
             return
     written = datetime.fromtimestamp(PUBLISHED.stat().st_mtime)
     stem = f"unet_model-{written:%Y%m%d-%H%M%S}"
