@@ -24,7 +24,7 @@ from toolbox.settings import run_script
 
 splits = 200  # drawn from each population, of each size
 
-PICTURES = (4, 5, 10, 20, 30, 75)
+PICTURES = (5, 10, 20, 30, 75)
 SIZE = 2000  # pictures in a population
 PIXELS = 10_000  # of a picture
 
@@ -35,12 +35,16 @@ class Kind(NamedTuple):
     areas: list[float]  # in a picture that has it, to one another
     chances: list[float]  # that a picture has it
     recalls: list[float]  # the share of its pixels that is found, in the middling picture
+    large: float = 0  # the share of pictures that are twenty times as large as the others
 
 
 STREETS = [3, 2, 2, 2, 0.5, 0.1, 0.1, 0.3]
 KINDS = {
     "two classes": Kind([0.8, 0.2], [1, 1], [0.97, 0.8]),
     "two classes, half of the pictures empty": Kind([0.9, 0.1], [1, 0.5], [0.98, 0.7]),
+    "two classes, one picture of twenty is twenty times as large": Kind(
+        [0.8, 0.2], [1, 1], [0.97, 0.8], large=0.05
+    ),
     "eight classes, down to one picture in ten": Kind(
         STREETS,
         [1, 0.95, 0.9, 0.9, 0.7, 0.4, 0.25, 0.1],
@@ -77,7 +81,9 @@ def make_population(kind: Kind, seed: int = 1) -> np.ndarray:
         taken[:, k] = 0
         taken /= taken.sum(axis=1, keepdims=True)
         predicted += (true - hits)[:, [k]] * taken
-    return np.stack([hits, true, predicted], axis=1)
+    counts = np.stack([hits, true, predicted], axis=1)
+    counts[rng.random(SIZE) < kind.large] *= 20
+    return counts
 
 
 def class_scores(counts: np.ndarray) -> np.ndarray:

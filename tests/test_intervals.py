@@ -85,6 +85,16 @@ def test_the_interval_holds_the_score_is_within_0_and_1_and_the_same_each_time()
     assert mean_iou_interval(right, [""] * 8) == [1, 1]
 
 
+def test_one_picture_that_outweighs_all_others_does_not_take_the_interval_apart():
+    counts = made_up(40, classes=2)
+    counts[0] *= 50
+    counts[0, 0] //= 3  # and it is a bad one
+    low, high = mean_iou_interval(counts, [""] * 40)
+    weights = np.random.default_rng(0).multinomial(40, np.full(40, 1 / 40), size=2000)
+    plain = np.quantile(scores_and_spreads(weights.astype(float), counts)[0], [0.025, 0.975])
+    assert low < plain[0] and high - low < 2 * (plain[1] - plain[0])
+
+
 def test_many_pictures_take_no_time_and_heaps_change_little():
     counts = made_up(5000, classes=34)
     began = time.process_time()
@@ -127,4 +137,4 @@ def test_the_report_says_how_many_pictures_have_a_class_and_the_table_marks_thos
 
     add_sureness(report, pictures[:2], ["", ""])
     assert report["mean_iou_interval"] is None
-    assert "too few: an interval takes 4 pictures" in closing_table({"test": report})
+    assert "too few: an interval takes 5 pictures" in closing_table({"test": report})

@@ -8,10 +8,11 @@ import numpy as np
 
 LEVEL = 0.95
 RESAMPLES = 2000
-LEAST = 4  # pictures or groups; of fewer the interval would hold the truth too seldom
+LEAST = 5  # pictures or groups; of fewer the interval would hold the truth too seldom
 MOST = 1000  # of more, heaps are drawn: the interval is the same but for chance, and takes no time
 FEW = 10  # pictures with a class; in fewer, its IoU strays from the truth by 0.07 to 0.14
 COUNTED = ("hits", "true", "predicted")  # pixels of each class, as a picture's scores have them
+FLOOR = 1 / 3  # of the spread of all draws: what a draw expects at least
 EDGE = 1e-6  # a score nearer to 0 or 1 than this has log odds without bounds
 
 
@@ -78,12 +79,12 @@ def mean_iou_interval(
     drawn, spreads = scores_and_spreads(weights, units)
     middle, odds = log_odds(score), log_odds(drawn)
     spreads = spreads / np.maximum(drawn * (1 - drawn), EDGE)  # on the scale of log odds
-    can_tell = spreads > EDGE  # not where one picture was drawn again and again
-    if not can_tell.any():
-        return [float(score), float(score)]
-    distances = (odds - middle)[can_tell] / spreads[can_tell]
-    farthest = np.quantile(distances, [(1 + LEVEL) / 2, (1 - LEVEL) / 2])
     spread = math.sqrt(np.mean((odds - middle) ** 2)) * count / (count - 1)
+    if spread < EDGE:  # all pictures are alike
+        return [float(score), float(score)]
+    # A draw without the one picture that weighs most would expect hardly any, and be too far off.
+    distances = (odds - middle) / np.maximum(spreads, FLOOR * spread)
+    farthest = np.quantile(distances, [(1 + LEVEL) / 2, (1 - LEVEL) / 2])
     edges = np.clip(middle - farthest * spread, -700, 700)
     low, high = 1 / (1 + np.exp(-edges))
     return [float(min(low, score)), float(max(high, score))]
