@@ -14,13 +14,13 @@ that the passes disagree about (epistemic: not learnt yet, more pictures would h
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from toolbox.colouring import Colouring
 from toolbox.descriptions import check_scale
 from toolbox.errors import InputError
 from toolbox.layers import fuse_batch_norm, wake_dropout
 from toolbox.machine import Place
+from toolbox.nets import by_each, read_all, together
 from toolbox.processes import from_first, join_processes
 from toolbox.settings import check, run_script, settings_of
 from toolbox.tiles import Prediction, logit_strips, upsampled
@@ -33,7 +33,7 @@ from torch import Tensor
 from model import UNet, build_model
 from utils import load_checkpoint
 
-checkpoint = "unet_model.pth"  # or an earlier run's TrainingOutput/<run>/best.pth
+checkpoint = "unet_model.pth"  # or a run's folder; of a run with folds, the mean of all its nets
 input_dir = "InferenceOutput/TestImages"
 output_dir = "InferenceOutput/TestPredictions"
 batch_size = 8  # pictures that go through the net together, where they are of one size for it
@@ -47,14 +47,14 @@ device = "auto"  # auto, cpu, cuda, cuda:1, mps
 precision = "auto"  # auto, fp32, bf16, fp16
 
 
-def load_model(saved: dict, place: Place) -> UNet:
+def load_model(saved: dict, place: Place, is_alone: bool = True) -> UNet:
     """The net that a checkpoint describes, ready to predict."""
     check_scale(checkpoint, saved, tile)
     model = build_model(**saved["model"])
     model.load_state_dict(saved["weights"])
     model.eval()
     fuse_batch_norm(model)
-    if uncertainty_passes and not wake_dropout(model):
+    if uncertainty_passes and not wake_dropout(model) and is_alone:
         raise InputError(
             f"uncertainty_passes is {uncertainty_passes}, but {checkpoint} was trained without "
             "dropout, so that all passes agree; train with dropout=0.1, or set uncertainty_passes=0"
@@ -119,7 +119,8 @@ def predict(
     results = [Prediction(shape, model.num_classes, uncertainty_passes > 0) for shape in shapes]
     height = small.shape[1]
     images = torch.from_numpy(small).permute(0, 3, 1, 2)
-    for top, passes in logit_strips(model, lambda part: looks(model, part), images, place, tile):
+    all_looks = by_each(model, looks)  # of several nets, one after the other: each adds its own
+    for top, passes in logit_strips(model, all_looks, images, place, tile):
         for i, result in enumerate(results):
             own = [logits[i : i + 1] for logits in passes]
             strips = [upsampled(logits, *shapes[i], top, height) for logits in own]
@@ -133,14 +134,14 @@ def main() -> int:
     check(constants)
     place = Place(device, precision)
     join_processes(place.device)
-    saved = from_first(lambda: load_checkpoint(Path(checkpoint)))
-    model = load_model(saved, place)
+    saved = from_first(lambda: read_all(checkpoint, load_checkpoint, tile))
+    model = together([load_model(one, place, len(saved) == 1) for one in saved])
     colouring = Colouring(
         constants,
         saved,
         place,
         predict=lambda shapes, small: predict(model, shapes, small, place),
-        net_size=lambda shape: net_size(shape, saved),
+        net_size=lambda shape: net_size(shape, saved[0]),
     )
     return colouring.run()  # reads each picture, has it predicted at net_size, writes its files
 

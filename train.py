@@ -16,7 +16,7 @@ import copy
 import sys
 from collections.abc import Iterator
 
-from toolbox import reports, settings
+from toolbox import folding, reports, settings
 from toolbox.earlier import find_run
 from toolbox.errors import memory_explained
 from toolbox.keeping import Run
@@ -99,6 +99,7 @@ grad_clip = 1.0  # longer gradients are shortened to this; 0 = never
 ema_decay = 0.0  # 0.999, say: a running average of the weights is what is judged and kept
 
 # judging
+folds = 0  # 5: five nets, each judged on the fifth of the pictures that it has not seen
 eval_interval = 200  # steps between evaluations
 eval_iterations = 16  # batches of each split per evaluation; 0 = all
 patience = 0  # evaluations without a better validation mean IoU before the run ends; 0 = never
@@ -287,19 +288,20 @@ def finish(training: Training) -> None:
 
 
 def run_all(place: Place) -> int:
-    """Data, net, loop, report: a whole run, or what is left of it."""
+    """Data, net, loop, report: a whole run, or what is left of it; each fold is one too."""
     earlier = from_first(lambda: find_run(run_dir, resume))
     wanted = (dataset, data_dir, image_size, cache, seed)
     data = once_a_machine(lambda: prepare(*wanted))
     print(overview(data))
-    training = Training(data, place)
-    with training.begun(earlier):
-        number = learn(training)
-        if number:
-            print(training.stopped_line(sys.argv[1:]))
-            return 128 + number
-        finish(training)
-    print(training.closing_line())
+    for part, folder in folding.in_folds(data, constants(), earlier, ConfusionMatrix):
+        training = Training(part, place)
+        with training.begun(folder):
+            number = learn(training)
+            if number:
+                print(training.stopped_line(sys.argv[1:]))
+                return 128 + number
+            finish(training)
+        print(training.closing_line())
     return 0
 
 

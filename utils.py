@@ -190,8 +190,7 @@ class ConfusionMatrix:
         self.counts += cells.view(classes, classes)
 
     def scores(self) -> dict:
-        """iou and dice (K,), NaN for a class that the masks don't have, and means over the
-        others."""
+        """iou and dice (K,), NaN for a class that no mask has, and their means over the others."""
         counts = self.counts.cpu().double()
         hits = counts.diag()
         true = counts.sum(dim=1)
@@ -204,6 +203,8 @@ class ConfusionMatrix:
             "iou": iou,
             "dice": dice,
             "share": true / true.sum(),
+            "hits": hits,
+            "true": true,
             "predicted": predicted,
             "pixel_accuracy": (hits.sum() / true.sum()).item(),
             "mean_iou": iou.nanmean().item(),

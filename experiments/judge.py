@@ -1,7 +1,7 @@
 """What a checkpoint scores on the last split of its own data set, predicted as inference.py does:
 with tta, with tiles.
 
-    python experiments/judge.py [checkpoint=TrainingOutput/RUN/best.pth] [tta=true] [tile=true]
+    python experiments/judge.py [checkpoint=TrainingOutput/RUN] [tta=true] [tile=true]
 """
 
 import sys
@@ -12,8 +12,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from toolbox.bars import Counting
 from toolbox.descriptions import check_constants
+from toolbox.errors import InputError
 from toolbox.machine import Place
 from toolbox.masks import read_image, resize_image
+from toolbox.nets import read_all, together
 from toolbox.prepared import Data
 from toolbox.reports import closing_table, report_of
 from toolbox.settings import pick, run_script
@@ -31,13 +33,22 @@ def data_of(saved: dict) -> Data:
     """The data set that a checkpoint was trained on."""
     check_constants(Path(inference.checkpoint), saved, ("dataset", "data_dir", "seed"))
     name, data_dir, seed = pick(saved["constants"], "dataset data_dir seed")
-    return prepare(name, data_dir, tuple(saved["image_size"]), seed=seed)
+    data = prepare(name, data_dir, tuple(saved["image_size"]), seed=seed)
+    if saved["constants"].get("folds") and not any(pair.split == "test" for pair in data.pairs):
+        raise InputError(
+            f"{inference.checkpoint} is of a run with folds, whose nets have seen all pictures but "
+            "their own; its report.json has the score, and more can be judged on a test split only"
+        )
+    return data
 
 
 def main() -> None:
     inference.checkpoint, inference.tta, inference.tile = checkpoint, tta, tile
-    saved, place = load_checkpoint(Path(checkpoint)), Place("auto", "auto")
-    model, data = inference.load_model(saved, place), data_of(saved)
+    place = Place("auto", "auto")
+    every = read_all(checkpoint, load_checkpoint, tile)
+    saved = every[0]
+    model = together([inference.load_model(one, place) for one in every])
+    data = data_of(saved)
     name = list(data.splits)[-1]
     split = SegmentationDataset(data, name)
     matrix = ConfusionMatrix(len(data.table.names))

@@ -51,21 +51,22 @@ class Picture(NamedTuple):
 class Colouring:
     """How the pictures of one run of inference.py are coloured, from files to files.
 
-    predict gives Predictions for a batch (B, h, w, 3) of pictures that had these heights and
-    widths; net_size is the size at which a picture of some height and width goes into the net.
+    every are the checkpoints whose mean counts, mostly one. predict gives Predictions for a batch
+    (B, h, w, 3) of pictures that had these heights and widths; net_size is the size at which a
+    picture of some height and width goes into the net.
     """
 
     def __init__(
         self,
         constants: dict,
-        saved: dict,
+        every: Sequence[dict],
         place: Place,
         predict: Callable[[list[tuple[int, int]], np.ndarray], list[Prediction]],
         net_size: Callable[[tuple[int, ...]], Sequence[int]],
     ):
         self.constants, self.place = constants, place
         self.predict, self.net_size = predict, net_size
-        self.outputs = Outputs(constants, saved, place)
+        self.outputs = Outputs(constants, every, place)
         self.frames: dict[Path, int] = {}  # of each file that was read
         self.shots = Shots(self.outputs.colors, 0)  # small ones, for the page
 

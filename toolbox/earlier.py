@@ -6,18 +6,16 @@ from pathlib import Path
 
 from toolbox.best import check_best
 from toolbox.errors import InputError
+from toolbox.files import last_files
 from toolbox.processes import is_restarted, launch
 from toolbox.resuming import look_at_run
-from toolbox.runs import OUTPUT, PUBLISHED, check_unused
+from toolbox.runs import FOLDS, OUTPUT, PUBLISHED, check_unused
 
 
 def newest_first(run_dir: str) -> list[Path]:
     """The last.pth of runs that could go on."""
-    if run_dir:
-        found = [Path(run_dir, "last.pth")]
-    else:
-        found = list(OUTPUT.glob("*/last.pth"))
-    found = [path for path in found if os.path.exists(path)]  # False where a name is too long
+    folders = [Path(run_dir)] if run_dir else OUTPUT.glob("*")
+    found = [path for folder in folders for path in last_files(folder)]
     return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
@@ -27,19 +25,33 @@ def find_run(run_dir: str, resume: str) -> Path | None:
     if is_restarted():
         for path in found:
             with suppress(InputError):  # it may be anybody's file
-                if look_at_run(path)["resume"].get("launch") == launch():
-                    return path.parent
+                saved = look_at_run(path)
+                if saved["resume"].get("launch") == launch():
+                    return run_of(path, saved)
     if not resume:
         if run_dir:
             check_unused(Path(run_dir))  # before the pictures are read, which takes a while
         return None
     if str(resume).lower() == "true":  # also where it is edited to be True
-        run = newest_run(found, run_dir)
+        path = newest_run(found, run_dir)
     else:
-        run = named_run(resume)
-    saved = look_at_run(run / "last.pth")  # what is amiss is said before pictures are read
-    check_best(run, saved, PUBLISHED)
-    return run
+        path = named_run(resume)
+    saved = look_at_run(path)  # what is amiss is said before pictures are read
+    check_best(path.parent, saved, PUBLISHED)
+    return run_of(path, saved)
+
+
+def run_of(path: Path, saved: dict) -> Path:
+    """The folder of the run that a last.pth is of: one above, where it is a fold's."""
+    run = path.parent
+    if not saved["constants"].get("folds"):
+        return run
+    if not (run.parent / FOLDS).is_file():  # else a stranger's folder would get more folds
+        raise InputError(
+            f"{run} is a fold of a run, and {run.parent} has no {FOLDS}, as that run's folder has; "
+            "put it back there"
+        )
+    return run.parent
 
 
 def newest_run(found: list[Path], run_dir: str) -> Path:
@@ -47,11 +59,11 @@ def newest_run(found: list[Path], run_dir: str) -> Path:
         raise InputError(
             f"there is no run in {run_dir or OUTPUT} yet to go on with; start one: python train.py"
         )
-    return found[0].parent
+    return found[0]
 
 
 def named_run(resume: str) -> Path:
-    """The run's folder that resume names, itself or by its last.pth."""
+    """The last.pth of the run that resume names, by that file or its folder."""
     path = Path(resume)
     said = f"resume is {resume!r}"
     if os.path.isfile(path) and path.name != "last.pth":
@@ -62,9 +74,10 @@ def named_run(resume: str) -> Path:
     run = path.parent if path.name == "last.pth" else path
     if not os.path.isdir(run):
         raise InputError(f"{said}, but there is no folder {run}; expected a run's, or its last.pth")
-    if not os.path.exists(run / "last.pth"):
+    found = newest_first(str(run))
+    if not found:
         raise InputError(
             f"{said}, but {run} holds no run that could go on (no last.pth); start one with "
             'resume=""'
         )
-    return run
+    return found[0]

@@ -158,6 +158,18 @@ def take_lock(lock: FileLock, folder: Path) -> None:
         print(f"{folder} can't be locked ({reason}): see to it that no other run writes there")
 
 
+def in_run(run: Path, name: str) -> list[Path]:
+    """Where a run's folder has a file of that name: in itself, or in the folders of its folds."""
+    if not os.path.isdir(run):  # False where a name is too long
+        return []
+    found = [run / name, *sorted(run.glob(f"fold-[0-9]*/{name}"))]
+    return [path for path in found if os.path.exists(path)]
+
+
+def last_files(run: Path) -> list[Path]:
+    return in_run(run, "last.pth")
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Two runs in one folder would write over each other; the first process holds the lock for all.
@@ -176,11 +188,11 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        is_over = (folder / "last.pth").exists()
-        if is_over:
+        has_begun = bool(last_files(folder))
+        if has_begun:
             with suppress(OSError):  # Windows takes it away itself
                 path.unlink(missing_ok=True)
         lock.release()
-        if not is_over:
+        if not has_begun:
             with suppress(OSError):  # the folder may be gone
                 path.touch()

@@ -1,7 +1,6 @@
 """A run on the disk: its evaluations drawn and written down, its best weights kept, stopped and
 gone on with."""
 
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,8 +15,7 @@ from toolbox.machine import Place
 from toolbox.prepared import Data
 from toolbox.progress import Progress
 from toolbox.resuming import check_beside, read_run, taken_up
-from toolbox.settings import as_data, training_size
-from toolbox.stages import count_parameters
+from toolbox.settings import as_data
 from toolbox.tiles import whole_logits
 from toolbox.watch import Bar, Thinned
 
@@ -33,15 +31,13 @@ def only_class_of(predicted: Tensor) -> int:
 
 
 class Run(Progress):
-    """train.py's Training fills in arguments, model and kept, and has an evaluate()."""
+    """train.py's Training fills in arguments and kept, and has an evaluate()."""
 
     arguments: dict  # that build the net
-    model: nn.Module
     kept: nn.Module  # the weights that are evaluated and kept
 
     def __init__(self, constants: dict, data: Data, place: Place):
         super().__init__(constants, data, place)
-        self.folder = Path()
         self.best: dict | None = None  # the best checkpoint, where the disk does not hold it yet
         self.drawn = 0  # the last evaluation that curves.png shows
 
@@ -177,13 +173,15 @@ class Run(Progress):
     # ---- while it goes on ----
 
     @contextmanager
-    def begun(self, earlier: Path | None) -> Iterator[None]:
-        """The run's folder, an earlier one or a new one, held against other runs."""
-        self.folder = earlier or processes.from_first(
+    def begun(self, folder: Path | None) -> Iterator[None]:
+        """The run's folder, a new one or one that there is, held against other runs; where it has
+        a last.pth, the run goes on from that."""
+        goes_on = processes.from_first(lambda: bool(folder) and (folder / "last.pth").exists())
+        self.folder = folder or processes.from_first(
             lambda: runs.make_run(self.data.name, self.constants["run_dir"], self.data.folders())
         )
         with locked(self.folder):
-            if earlier:
+            if goes_on:
                 self.load()
             elif processes.is_first():
                 runs.check_unused(self.folder)  # it may have come while the lock was waited for
@@ -198,33 +196,6 @@ class Run(Progress):
             except KeyboardInterrupt:  # outside the loop, or a second one in it
                 print(self.stopped_line(sys.argv[1:]))
                 raise
-
-    def opening_line(self) -> str:
-        """What is trained, for how long, and where its files are."""
-        parts = [f"{count_parameters(self.model):,} parameters on {self.place}"]
-        if processes.processes() > 1:
-            parts[0] += f", {processes.processes()} processes"
-        parts.append(
-            f"{self.constants['training_iterations']} steps are {self.epochs():.1f} epochs"
-        )
-        size = training_size(self.constants)
-        if size != tuple(self.constants["image_size"]):
-            parts[-1] += f" at {'×'.join(map(str, size[::-1]))}"
-        parts.append(f"the run's files are in {self.folder}")
-        if self.step:
-            parts.append(f"it goes on after step {self.step}")
-        return "; ".join(parts)
-
-    def stopped_line(self, arguments: Sequence[str]) -> str:
-        """How to go on with a run that a signal stopped."""
-        kept = [argument for argument in arguments if not argument.startswith("resume=")]
-        command = shlex.join([*kept, f"resume={self.folder.as_posix()}"])
-        starter = processes.starter()
-        return f"stopped after step {self.step}; to go on: {starter} train.py {command}"
-
-    def closing_line(self) -> str:
-        where = f"pictures, curves and report: {self.folder}"
-        return f"weights: unet_model.pth, the best by validation; {where}"
 
     def catch_up(self, bar: Bar) -> None:
         """Before the first step: the evaluation that a signal cut off, warnings, and a first

@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 from toolbox.errors import InputError
 
-# A value as its constant holds it; ValueError or TypeError if it can't be.
-Take = Callable[[object], object]
+Take = Callable[[object], object]  # a value as it is held; ValueError or TypeError if it can't be
 
 
 class Kind(NamedTuple):
@@ -46,11 +45,11 @@ def bounds(low: float, high: float, below: float, above: float) -> str:
     return f"{start} to {high:,g}" if high < math.inf else start
 
 
-def whole(low: int, high: int, remark: str = "") -> Kind:
+def whole(low: int, high: int, remark: str = "", but: int | None = None) -> Kind:
     def take(value: object) -> int:
         ensure(not isinstance(value, bool))
         count = operator.index(value)
-        ensure(low <= count <= high)
+        ensure(low <= count <= high and count != but)
         return count
 
     return Kind(f"a whole number from {low:,} to {high:,}{remark}", take)
@@ -180,6 +179,7 @@ TRAINING = {
     "weight_decay": number(0),
     "grad_clip": number(0),
     "ema_decay": SHARE,
+    "folds": whole(0, 100, " but 1, 0 being none", but=1),
     "eval_interval": COUNT,
     "eval_iterations": FROM_ZERO,
     "patience": FROM_ZERO,

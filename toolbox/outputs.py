@@ -77,13 +77,14 @@ def is_own_table(path: Path, first: str, last: str) -> bool:
     return False
 
 
-def origin_of(saved: dict, settings: Sequence) -> str:
-    """Names a checkpoint's weights and classes, and the settings that pictures are coloured
+def origin_of(every: Sequence[dict], settings: Sequence) -> str:
+    """Names the weights and classes of the checkpoints, and the settings that pictures are coloured
     with."""
-    weights = hashlib.sha256()
-    for tensor in saved["weights"].values():
-        weights.update(np.ascontiguousarray(tensor.numpy()))
-    return fingerprint(weights.hexdigest(), saved["classes"], saved.get("scale"), *settings)
+    weights, first = hashlib.sha256(), every[0]
+    for saved in every:
+        for tensor in saved["weights"].values():
+            weights.update(np.ascontiguousarray(tensor.numpy()))
+    return fingerprint(weights.hexdigest(), first["classes"], first.get("scale"), *settings)
 
 
 def draw_uncertainty(uncertainty: np.ndarray, num_classes: int) -> np.ndarray:
@@ -104,14 +105,14 @@ def draw_uncertainty(uncertainty: np.ndarray, num_classes: int) -> np.ndarray:
 class Outputs:
     """The files of one run of inference.py, whose constants these are."""
 
-    def __init__(self, constants: dict, saved: dict, place: Place):
+    def __init__(self, constants: dict, every: Sequence[dict], place: Place):
         self.constants = constants
         self.output_dir = constants["output_dir"]
         self.uncertainty = constants["uncertainty_passes"] > 0
-        self.names = [entry["name"] for entry in saved["classes"]]
-        self.colors = [entry["color"] for entry in saved["classes"]]
+        self.names = [entry["name"] for entry in every[0]["classes"]]
+        self.colors = [entry["color"] for entry in every[0]["classes"]]
         chosen = [constants[name] for name in ("tile", "tta", "uncertainty_passes", "overlay")]
-        self.origin = origin_of(saved, [*chosen, place.precision])
+        self.origin = origin_of(every, [*chosen, place.precision])
 
     def find_pictures(self) -> Inputs:
         """What may be coloured."""

@@ -74,6 +74,10 @@ class Data:
         """Pixels of each class in a split, (K,)."""
         return self.pixels[self.splits[split], : len(self.table.names)].sum(axis=0)
 
+    def typical_rows(self) -> list[int]:
+        """The pictures whose size is the typical one."""
+        return self.splits["train"]
+
     def class_weights(self, power: float) -> Tensor:
         """Each class's share of the training pixels (K,) to the power of -power."""
         return weigh_classes(torch.from_numpy(self.counts("train")), power)
@@ -86,7 +90,7 @@ class Data:
     def scale(self) -> float:
         """Pixels at image_size per pixel on disk, along one side, in the typical training
         picture."""
-        height, width = self.sizes[self.splits["train"]].T
+        height, width = self.sizes[self.typical_rows()].T
         area = self.image_size[0] * self.image_size[1]
         return float(np.median(np.sqrt(area / (height * width))))
 

@@ -1,17 +1,21 @@
 """How far a run is: its steps, rates and evaluations, whether one is due, and what to say of it."""
 
 import math
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from toolbox import advice, processes
 from toolbox.best import best_of
 from toolbox.errors import InputError
 from toolbox.machine import Machinery, Place
 from toolbox.prepared import Data
+from toolbox.settings import training_size
+from toolbox.stages import count_parameters
 from toolbox.watch import Bar, Clock, Thinned
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def count_plateaus(losses: Sequence[float], patience: int) -> int:
@@ -26,12 +30,14 @@ def count_plateaus(losses: Sequence[float], patience: int) -> int:
 
 
 class Progress:
-    """train.py's Training fills in machine, splits and stream, and has a rate_at()."""
+    """train.py's Training fills in model, machine, splits and stream, and has a rate_at()."""
 
+    model: nn.Module
     machine: Machinery
 
     def __init__(self, constants: dict, data: Data, place: Place):
         self.constants, self.data, self.place = constants, data, place
+        self.folder = Path()
         self.step = 0
         self.rates: list[float] = []  # of each step
         self.losses: list[float] = []  # of each since the start or the last resuming
@@ -136,3 +142,37 @@ class Progress:
         """The rates of the steps to come, as far as they are known."""
         last = self.constants["training_iterations"]
         return [self.rate_at(step) for step in range(self.step + 1, last + 1)]
+
+    # ---- in words ----
+
+    def opening_line(self) -> str:
+        """What is trained, for how long, and where its files are."""
+        parts = [f"{count_parameters(self.model):,} parameters on {self.place}"]
+        if processes.processes() > 1:
+            parts[0] += f", {processes.processes()} processes"
+        parts.append(
+            f"{self.constants['training_iterations']} steps are {self.epochs():.1f} epochs"
+        )
+        size = training_size(self.constants)
+        if size != tuple(self.constants["image_size"]):
+            parts[-1] += f" at {'×'.join(map(str, size[::-1]))}"
+        parts.append(f"the run's files are in {self.folder}")
+        if self.step:
+            parts.append(f"it goes on after step {self.step}")
+        return "; ".join(parts)
+
+    def stopped_line(self, arguments: Sequence[str]) -> str:
+        """How to go on with a run that a signal stopped."""
+        kept = [argument for argument in arguments if not argument.startswith("resume=")]
+        run, where = self.folder, ""
+        if self.constants["folds"]:
+            run, where = run.parent, f" of {run.name}"
+        command = shlex.join([*kept, f"resume={run.as_posix()}"])
+        starter = processes.starter()
+        return f"stopped after step {self.step}{where}; to go on: {starter} train.py {command}"
+
+    def closing_line(self) -> str:
+        if self.constants["folds"]:
+            return f"{self.folder.name} is done; pictures, curves and report: {self.folder}"
+        where = f"pictures, curves and report: {self.folder}"
+        return f"weights: unet_model.pth, the best by validation; {where}"

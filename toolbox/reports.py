@@ -10,6 +10,8 @@ from typing import NamedTuple
 from toolbox import pictures, plots
 from toolbox.drawings import drawing, shown
 from toolbox.files import write_text
+from toolbox.intervals import FEW, LEAST, add_sureness
+from toolbox.judged import number, save_judged
 from toolbox.keeping import Run
 from toolbox.pages.run_page import write_run_page
 from toolbox.pages.run_pictures import Judged
@@ -18,13 +20,8 @@ from toolbox.values import Table
 
 import torch
 
-FEW = 4  # pictures that are shown of the worst, and of the best
+SHOWN = 4  # pictures that are shown of the worst, and of the best
 SUMS = {"pixel_accuracy": "pixel accuracy", "mean_iou": "mean IoU", "mean_dice": "mean Dice"}
-
-
-def number(value) -> float | None:
-    """As JSON holds it: nothing where a class is absent."""
-    return None if math.isnan(value) else float(value)
 
 
 def report_of(scores: dict, names: Sequence[str]) -> dict:
@@ -51,16 +48,42 @@ def cell(value: float | str | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
+def interval_cell(split: dict) -> str:
+    if split["mean_iou_interval"] is None:
+        return "too few"
+    low, high = split["mean_iou_interval"]
+    return f"{low:.3f}-{high:.3f}"
+
+
+def class_cell(entry: dict) -> str:
+    """A class's IoU, marked where few pictures have it."""
+    mark = "*" if entry.get("few") and entry["iou"] is not None else ""
+    return mark + cell(entry["iou"])
+
+
+def remarks_on(splits: Sequence[dict]) -> list[str]:
+    """What the table's marks mean, where there are any."""
+    remarks = []
+    entries = [entry for split in splits for entry in split["classes"]]
+    if any(class_cell(entry)[0] == "*" for entry in entries):
+        remarks.append(f"* fewer than {FEW} pictures of the split have it: it may be far off")
+    if any(split.get("mean_iou_interval", ()) is None for split in splits):
+        remarks.append(f"too few: an interval takes {LEAST} pictures, or groups of them, or more")
+    return remarks
+
+
 def closing_table(report: dict[str, dict]) -> str:
     """A column for each split, a row for each class with its share of the last split's pixels."""
     splits = list(report.values())
     rows = [("", [*report, "share"])]
     for key, title in SUMS.items():
         rows.append((title, [split[key] for split in splits]))
+        if key == "mean_iou" and "mean_iou_interval" in splits[0]:
+            rows.append(("  95 % interval", [interval_cell(split) for split in splits]))
     for classes in zip(*(split["classes"] for split in splits)):
         share = f"{classes[-1]['share'] or 0:.1%}"
         title = f"  IoU {shown(classes[0]['name'])}"
-        rows.append((title, [*(entry["iou"] for entry in classes), share]))
+        rows.append((title, [*map(class_cell, classes), share]))
     commonest = [shown(split["baseline"]["class"]) for split in splits]
     rows.append(("always the commonest class:", commonest))
     for key in ("pixel_accuracy", "mean_iou"):
@@ -71,7 +94,7 @@ def closing_table(report: dict[str, dict]) -> str:
     lines = []
     for title, values in rows:
         lines.append(f"{title:<{first}}" + "".join(f"{cell(value):>{other}}" for value in values))
-    return "\n".join(lines)
+    return "\n".join(lines + remarks_on(splits))
 
 
 def weakest(iou: torch.Tensor, names: Sequence[str]) -> str:
@@ -91,17 +114,24 @@ class Result(NamedTuple):
     scores: dict  # of all of it
     pictures: list[tuple[int, dict]]  # each picture's place in the split, and its own scores
 
+    def report(self, names: Sequence[str], groups: Sequence[str]) -> dict:
+        """As report.json has it; groups are those of the split's pictures, in its order."""
+        report = report_of(self.scores, names)
+        judged = sorted(self.pictures, key=lambda one: one[0])  # by whichever process
+        add_sureness(report, [scores for _, scores in judged], groups)
+        return report
+
     def ranked(self) -> list[tuple[int, dict]]:
         """The pictures by their mean IoU, the lowest first."""
         scored = [one for one in self.pictures if not math.isnan(one[1]["mean_iou"])]
         return sorted(scored, key=lambda one: (one[1]["mean_iou"], one[0]))
 
     def worst(self) -> list[tuple[int, dict]]:
-        return self.ranked()[:FEW]
+        return self.ranked()[:SHOWN]
 
     def best(self) -> list[tuple[int, dict]]:
         """The highest first; none that is among the worst too."""
-        return self.ranked()[FEW:][: -FEW - 1 : -1]
+        return self.ranked()[SHOWN:][: -SHOWN - 1 : -1]
 
 
 def title_of(one: tuple[int, dict], files: Sequence[str], names: Sequence[str]) -> str:
@@ -165,7 +195,10 @@ def draw_page(run: Run, report: dict, result: Result) -> None:
 def close(run: Run, results: dict[str, Result]) -> None:
     """report.json, the closing table, and then the pictures of the last split, which judges."""
     last, names = list(results)[-1], run.data.table.names
-    report = {name: report_of(found.scores, names) for name, found in results.items()}
+    report = {}
+    for name, found in results.items():
+        groups = [run.data.pairs[row].group for row in run.data.splits[name]]
+        report[name] = found.report(names, groups)
     facts = {
         "seconds": round(run.clock.seconds, 2),
         "images_per_second": round(run.speed(), 2),
@@ -183,3 +216,5 @@ def close(run: Run, results: dict[str, Result]) -> None:
     print(f"{speed}, of which {waited:.1%} was waiting for pictures{cure}")
     draw_all(run, last, results[last], report[last]["classes"])
     draw_page(run, whole, results[last])
+    if run.constants["folds"]:
+        save_judged(run.folder, run.constants, results[last])  # only now is the fold done

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from toolbox.checkpoints import look_into
 from toolbox.errors import InputError
-from toolbox.files import JUNK, LOCK, check_writable, write_atomic, writing
+from toolbox.files import JUNK, LOCK, check_writable, in_run, last_files, write_atomic, writing
 from toolbox.processes import processes
 from toolbox.settings import FREE_TO_CHANGE, as_data
 from toolbox.sweeping import is_old, sweep_torn, written_aside
@@ -20,12 +20,14 @@ OUTPUT = Path("TrainingOutput")
 PUBLISHED = Path("unet_model.pth")  # the best weights of the newest run
 DRAWN = {"curves.png", "learning_rate.png", "learning.png", "worst.png", "classes.png"}
 DRAWN_LAST = {"confusion.png", "report.html"}
+FOLDS, JUDGED = "folds.csv", "judged.json"  # of all folds, and of one of them
 RUN_FILES = {"last.pth", "best.pth", "history.csv", "report.json", *DRAWN, *DRAWN_LAST}
-FIRST_FILES = {"last.pth", "learning_rate.png"}  # what a run without a last.pth may be at
+RUN_FILES |= {FOLDS, JUDGED}
+FIRST_FILES = {"last.pth", "learning_rate.png", FOLDS}  # what a run without a last.pth may be at
 # The first runs had no such constants.
 FIRST_CONSTANTS = {
     **{"optimizer": "adamw", "patch": 1, "augment_strength": 1.0, "training_scale": 1.0},
-    "crop_size": [0, 0],
+    **{"crop_size": [0, 0], "folds": 0},
 }
 
 
@@ -67,7 +69,7 @@ def check_unused(run: Path) -> None:
         return
     if not run.is_dir():
         raise InputError(f"run_dir {run} is no folder; name an empty one or a new one")
-    if (run / "last.pth").exists():
+    if last_files(run):
         raise InputError(
             f"run_dir {run} holds a run already; go on with it by resume={run}, name another, or "
             "move it away"
@@ -85,6 +87,9 @@ def foreign_files(run: Path) -> list[str]:
     """The names of what no run has put there that could still begin; the lock says that one did."""
     found = {path.name: written_aside(path) or path.name for path in run.iterdir()}
     own = {LOCK, *FIRST_FILES} if LOCK in found else set()
+    for path in run.glob("fold-[0-9]*"):
+        if own and path.is_dir() and not foreign_files(path):
+            own.add(path.name)
     return sorted(
         name
         for name, meant in found.items()
@@ -176,12 +181,13 @@ def keep_earlier(run: Path) -> None:
     check_published()
     if not PUBLISHED.exists():
         return
-    known = [run / "best.pth", *OUTPUT.glob("*/best.pth")]
+    folders = [run, run.parent, *OUTPUT.glob("*")]
     with suppress(InputError, KeyError, TypeError):  # it may be anybody's file
         run_dir = look_into(PUBLISHED)[0]["constants"]["run_dir"]
-        known.append(Path(run_dir or "nowhere", "best.pth"))
-    if any(is_published(path) for path in known):
-        return
+        folders.append(Path(run_dir or "nowhere"))
+    for folder in folders:
+        if any(is_published(path) for path in in_run(folder, "best.pth")):
+            return
     written = datetime.fromtimestamp(PUBLISHED.stat().st_mtime)
     stem = f"unet_model-{written:%Y%m%d-%H%M%S}"
     for number in itertools.count(1):

@@ -46,3 +46,62 @@ def split_pairs(pairs: Sequence[Pair], seed: int) -> dict[str, list[int]]:
             if chosen:
                 splits[split] = sorted(itertools.chain(*chosen))
     return {split: rows for split, rows in splits.items() if rows}
+
+
+# ---- folds ----
+
+
+def units_of(pairs: Sequence[Pair], rows: Sequence[int], digests: Sequence[int]) -> list[list[int]]:
+    """Rows that stay in one fold: those of a group, and pictures that are the same."""
+    units: dict[object, list[int]] = {}
+    for row in rows:
+        units.setdefault(pairs[row].group or int(digests[row]), []).append(row)
+    return list(units.values())
+
+
+def joined_rows(units: Sequence[Sequence[int]]) -> list[int]:
+    return sorted(itertools.chain(*units))
+
+
+def deal(units: Sequence[list[int]], folds: int, seed: int) -> list[list[list[int]]]:
+    """Units to as many folds, in an order by seed, the large ones first: each goes where the
+    fewest pictures are."""
+    order = np.random.default_rng((seed, folds)).permutation(len(units))
+    drawn = sorted((units[i] for i in order), key=len, reverse=True)
+    parts: list[list[list[int]]] = [[] for _ in range(folds)]
+    for unit in drawn:
+        smallest = min(parts, key=lambda part: sum(map(len, part)))
+        smallest.append(unit)
+    return parts
+
+
+def fold_splits(
+    pairs: Sequence[Pair], digests: Sequence[int], folds: int, seed: int
+) -> list[dict[str, list[int]]]:
+    """The splits of each fold: the part that judges is called fold, and no picture is in two of
+    them. Of the rest 15 % choose the best weights, whole groups where there are three or more. The
+    owner's test is trained on in none, and each fold is judged on it too."""
+    test = [row for row, pair in enumerate(pairs) if pair.split == "test"]
+    pool = [row for row, pair in enumerate(pairs) if pair.split != "test"]
+    units = units_of(pairs, pool, digests)
+    parts = deal(units, folds, seed)
+    most = max(sum(map(len, part)) for part in parts)
+    if len(units) < folds or len(pool) - most < 2:
+        kind = "groups of pictures" if any(pairs[row].group for row in pool) else "pictures"
+        raise InputError(
+            f"folds is {folds}, and there are {len(units)} {kind} to share out; expected one for "
+            "each fold, and two pictures beside any fold to train on and to choose by: set folds "
+            "to fewer, or to 0"
+        )
+    every = []
+    for number, part in enumerate(parts):
+        rest = [unit for other in parts if other is not part for unit in other]
+        if len(rest) < 3:
+            rest = [[row] for row in joined_rows(rest)]
+        order = np.random.default_rng((seed, folds, number)).permutation(len(rest))
+        drawn = [rest[i] for i in order]
+        chosen = max(1, round(0.15 * len(drawn)))
+        splits = {"train": drawn[chosen:], "val": drawn[:chosen], "test": [test], "fold": part}
+        rows_of = {split: joined_rows(units) for split, units in splits.items()}
+        every.append({split: rows for split, rows in rows_of.items() if rows})
+    return every
