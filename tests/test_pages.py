@@ -352,7 +352,7 @@ def test_many_large_pictures_stay_within_what_a_page_may_hold(make_training, mon
     noise = np.random.default_rng(0).integers(0, 256, (700, 900, 3)).astype(np.uint8)
     ids = np.random.default_rng(1).integers(0, 3, (700, 900)).astype(np.uint8)
     monkeypatch.setattr(run_pictures, "look_again", lambda *_: (noise, ids, ids))
-    groups = {"The worst": [run_pictures.Judged(0, "x")] * 4}
+    groups = {"The worst": [run_pictures.Titled(0, "x")] * 4}
     parts = markup.html_of(run_pictures.judged_pictures(training, "val", groups))
     assert parts.count("<figure") == 4 and len(parts) < 3_000_000
     half = len(parts) // 2

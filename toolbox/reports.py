@@ -14,7 +14,7 @@ from toolbox.intervals import FEW, LEAST, add_sureness
 from toolbox.judged import number, save_judged
 from toolbox.keeping import Run
 from toolbox.pages.run_page import write_run_page
-from toolbox.pages.run_pictures import Judged
+from toolbox.pages.run_pictures import Titled
 from toolbox.stages import count_parameters
 from toolbox.values import Table
 
@@ -187,7 +187,7 @@ def draw_page(run: Run, report: dict, result: Result) -> None:
     names = run.data.table.names
     groups = {}
     for heading, chosen in (("The worst", result.worst()), ("The best", result.best())):
-        groups[heading] = [Judged(one[0], title_of(one, files, names)) for one in chosen]
+        groups[heading] = [Titled(one[0], title_of(one, files, names)) for one in chosen]
     with drawing(run.folder / "report.html", "the scores are in report.json") as path:
         write_run_page(path, run, report, result.counts.cpu().numpy(), groups)
 

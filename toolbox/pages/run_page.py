@@ -24,7 +24,7 @@ from toolbox.pages.markup import (
     section,
     table,
 )
-from toolbox.pages.run_pictures import Judged, judged_pictures
+from toolbox.pages.run_pictures import Titled, judged_pictures
 from toolbox.pages.run_tables import classes_table, confusion, data_at_a_glance, interval
 from toolbox.pages.verdict import Outcome, should_it_go_on, what_is_weak
 from toolbox.runs import depends_on_length
@@ -188,7 +188,7 @@ def outcome_of(run: Run, report: dict, counts: np.ndarray) -> Outcome:
 
 
 def run_page(
-    run: Run, report: dict, counts: np.ndarray, groups: dict[str, Sequence[Judged]]
+    run: Run, report: dict, counts: np.ndarray, groups: dict[str, Sequence[Titled]]
 ) -> str:
     """The whole page; report is report.json, counts the confusion matrix of the split that judges,
     groups its pictures to be shown by their headings."""
@@ -215,7 +215,7 @@ def run_page(
 
 
 def write_run_page(
-    path: Path, run: Run, report: dict, counts: np.ndarray, groups: dict[str, Sequence[Judged]]
+    path: Path, run: Run, report: dict, counts: np.ndarray, groups: dict[str, Sequence[Titled]]
 ) -> None:
     written = put_page(path, MAKER, run_page(run, report, counts, groups))
     print(f"all of it on one page: {written}")

@@ -17,7 +17,7 @@ VIEWS = ("image", "truth", "prediction", "errors")
 MOST = PAGE * 3 // 4  # bytes that pictures may take; the rest is for the tables
 
 
-class Judged(NamedTuple):
+class Titled(NamedTuple):
     """A picture of the split that judges, and a line on how it went."""
 
     index: int
@@ -50,7 +50,7 @@ def views_of(run: Run, split: str, index: int) -> list[str]:
     return [picture_uri(image), *masks, picture_uri(mark_errors(image, mask, pred))]
 
 
-def figure(one: Judged, views: Sequence[str]) -> Html:
+def figure(one: Titled, views: Sequence[str]) -> Html:
     """Four views beside each other; the page's script lays them over each other."""
     parts = []
     for name, uri in zip(VIEWS, views):
@@ -70,7 +70,7 @@ def slider() -> Html:
     return element("div", label, moved, names, class_="slider", hidden=True)
 
 
-def judged_pictures(run: Run, split: str, groups: dict[str, Sequence[Judged]]) -> list[Html]:
+def judged_pictures(run: Run, split: str, groups: dict[str, Sequence[Titled]]) -> list[Html]:
     """The pictures of each group under its heading, as many as the page has room for."""
     words = "Errors: wrong pixels are orange, ignored ones white, the rest is grey."
     table, left = run.data.table, MOST
