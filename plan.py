@@ -3,32 +3,34 @@
     python plan.py dataset=mine minutes=30        writes recipes/mine.py
     python train.py recipes/mine.py               trains by it, in about so many minutes
 
-It traits at the masks (sizes, how thick things are, what is lost where they are shrunk, whether up
-and down are alike), times the step here, and chooses. The recipe is a file of constants as all
-others are: read it, change what you know better.
+It looks at the masks (sizes, how thick things are, what is lost where they are shrunk, whether up
+and down are alike), times the step of some nets here, chooses, and tries out what it chose. The
+recipe is a file of constants as all others are: read it, and change what you know better.
 """
 
-import copy
+import shlex
 import shutil
-import statistics
-import time
+from datetime import date
 from pathlib import Path
 
-from toolbox import choosing, planning
+from toolbox import choosing
 from toolbox.cache import CACHE
-from toolbox.errors import InputError, is_out_of_memory
-from toolbox.files import own_path, write_text
+from toolbox.errors import InputError, is_out_of_memory, memory_explained
+from toolbox.files import check_writable, write_text
 from toolbox.machine import Machinery, Place
 from toolbox.memory import held_to
 from toolbox.muon import make_optimizer
-from toolbox.planned import Trial, expectation, recipe_text, set_steps
-from toolbox.settings import check, read_constants, run_script
-from toolbox.traits import find_traits
+from toolbox.planning import Plan, make_plan
+from toolbox.processes import cores, processes
+from toolbox.recipe_writing import Trial, expectation, recipe_path, recipe_text, set_steps
+from toolbox.settings import check, check_value, read_constants, run_script
+from toolbox.traits import Traits, find_traits
+from toolbox.trials import now, seconds_to_import, try_out
 
 import torch
 
 import train
-from dataset import prepare, training_batches
+from dataset import prepare
 from model import build_model
 from utils import make_loss
 
@@ -39,16 +41,8 @@ seed = 0  # of the run: split, start, order and augmentation
 device = "auto"  # auto, cpu, cuda, cuda:1, mps
 precision = "auto"  # fp32, bf16, fp16; auto: bf16 where the chip has it, else fp16 on GPUs
 
-BYTES = 4  # of a pixel and its class
+BYTES = 4  # of a pixel and its class, in the cache
 ROOM = 0.85  # share of the memory that a trial may take, so that the run has some to spare
-TRIAL = 8.0  # seconds of steps that the prediction is made from
-
-
-def wait_for(place: Place) -> float:
-    """The time, once the device has done all that it was given."""
-    if place.device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def seconds_of_step(place: Place, classes: int, features, patch: int, size) -> float:
@@ -60,61 +54,30 @@ def seconds_of_step(place: Place, classes: int, features, patch: int, size) -> f
     batch = choosing.BATCH
     images = torch.randint(256, (batch, 3, *size), dtype=torch.uint8)
     masks = torch.randint(classes, (batch, *size), dtype=torch.uint8)
-    times = []
+    times: list[float] = []
     while len(times) < 3 or (sum(times) < 0.6 and len(times) < 20):
-        began = wait_for(place)
+        began = now(place)
         placed, target = place.put((images, masks), machine.layout)
         machine.backward(loss_of(machine.logits(placed, is_last=True), target))
         machine.clip(1.0)
         machine.update()
-        times.append(wait_for(place) - began)
+        times.append(now(place) - began)
     return min(times[1:])
 
 
-def try_out(constants: dict, place: Place) -> Trial:
-    """Some steps, an evaluation and some judging, as train.py does them."""
-    vars(train).update(constants)
-    names = ("dataset", "data_dir", "image_size", "cache", "seed")
-    data = prepare(*(constants[name] for name in names))
-    training = train.Training(data, place)
-    batches = training_batches(
-        training.stream, constants["batch_size"], 0, place.workers(constants["num_workers"])
-    )
-    times: list[float] = []
-    while len(times) < 4 or (sum(times) < TRIAL and len(times) < 200):
-        began = wait_for(place)
-        training.take_step(batches)
-        times.append(wait_for(place) - began)
-    judged, seconds = {}, {}
-    for name, split in training.splits.items():
-        part = copy.copy(split)
-        part.rows = split.rows[:4]
-        began = wait_for(place)
-        train.judge(training.kept, part, place)
-        seconds[name] = (wait_for(place) - began) / len(part.rows)
-        judged[name] = len(split)
-    began = wait_for(place)
-    train.quick_scores(training.kept, training.splits["val"], training.loss_of, place)
-    evaluation = 2 * (wait_for(place) - began)
-    judging = sum(seconds[name] * count for name, count in judged.items())
-    return Trial(statistics.mean(times[2:]), evaluation, judging, len(data.splits["train"]))
+def pace_here(place: Place, classes: int, side: int, most: float) -> choosing.Pace:
+    """How fast this machine is; a net without room in its memory takes for ever."""
 
-
-def try_until_it_fits(constants: dict, place: Place) -> Trial:
-    """Halve the micro-batches until a step has room, with some to spare."""
-    while True:
+    def measure(features, patch: int, size) -> float:
         try:
-            with held_to(ROOM):
-                return try_out(constants, place)
+            return seconds_of_step(place, classes, features, patch, size)
         except (RuntimeError, MemoryError) as problem:
             if not is_out_of_memory(problem):
                 raise
-            if constants["batch_size"] == 1:
-                raise InputError(
-                    "not even one picture at a time has room in the memory of this machine"
-                ) from problem
-        constants["batch_size"] //= 2
-        constants["accum_steps"] *= 2
+            return 1e9
+
+    largest = 192 if place.device.type == "cpu" else 768  # GPUs do small ones in no time
+    return choosing.Pace(measure, min(largest, max(32, side)), most)
 
 
 def room_on_disk() -> float:
@@ -123,34 +86,71 @@ def room_on_disk() -> float:
     return shutil.disk_usage(folder).free / 2 / BYTES
 
 
-def recipe_path(name: str) -> Path:
-    """recipes/NAME.py, or NAME-2.py and so on: what is there may have been edited."""
-    return own_path(Path("recipes", f"{name}.py"), lambda path: False)
+# ---- what fits ----
+
+
+def try_until_it_fits(constants: dict, place: Place) -> Trial | None:
+    """Halve the micro-batches until a step has room, with some to spare; None: it never has."""
+    while True:
+        try:
+            with held_to(ROOM, place.device):
+                return try_out(train, constants, place)
+        except Exception as problem:
+            if not is_out_of_memory(problem):
+                raise
+        if constants["batch_size"] == 1:
+            return None
+        constants["batch_size"] //= 2
+        constants["accum_steps"] *= 2
+
+
+def plan_that_fits(
+    constants: dict, place: Place, traits: Traits, pace: choosing.Pace, seconds: float
+) -> tuple[Plan, choosing.Candidate, Trial]:
+    """The best that this machine has memory for."""
+    while best := choosing.best_candidate(traits, pace, seconds):
+        plan = make_plan(traits, best)
+        chosen = {**constants, **plan.constants, "crop_size": best.crop_size}
+        check(chosen)
+        trial = try_until_it_fits(chosen, place)
+        if trial:
+            constants.update(chosen)
+            return plan, best, trial
+        pace.room = 0.7 * best.trained[0] * best.trained[1]
+    raise InputError(
+        f"{place} has too little memory to train on pictures of {traits.shape}, however small they "
+        "are made; close other programs, or take another machine"
+    )
 
 
 def main() -> None:
-    started = time.process_time()  # imports, which train.py has too
+    check_value("minutes", minutes)
+    if processes() > 1:
+        raise InputError("plan.py runs in one process; start it without torchrun")
+    check_writable(Path("recipes"))
     place = Place(device, precision)
     data = prepare(dataset, data_dir, (64, 64), cache=False, seed=seed)
     traits = find_traits(data)
-    classes = len(data.table.names)
-    most = room_on_disk() / len(data.pairs)
-    pace = choosing.Pace(
-        lambda *net: seconds_of_step(place, classes, *net), max(traits.shape), most
+    pace = pace_here(
+        place, len(data.table.names), max(traits.shape), room_on_disk() / len(data.pairs)
     )
-    planned, best = planning.make_plan(traits, pace, 0.8 * 60 * minutes, minutes)
-    constants = read_constants()
-    constants.update(dataset=dataset, data_dir=data_dir, seed=seed)
-    constants.update(device=device, precision=precision, **planned.constants)
-    check(constants)
-    trial = try_until_it_fits(constants, place)
-    set_steps(planned, constants, trial, 60 * minutes - started)
-    path = recipe_path(data.name)
     own = {"dataset": dataset, "data_dir": data_dir, "seed": seed}
-    write_text(path, recipe_text(planned, own, data, place, minutes))
-    later = choosing.best_candidate(traits, pace, 2 * 0.8 * 60 * minutes)
-    print(expectation(planned, trial, traits, minutes, choosing.differs(best, later)))
-    print(f"python train.py {path.as_posix()}")
+    for name, value in (("device", device), ("precision", precision)):
+        if value != "auto":
+            own[name] = value
+    constants = read_constants() | own
+    constants.update(batch_size=choosing.BATCH, accum_steps=1)
+    constants["eval_iterations"] = constants["eval_iterations"] or 16
+    seconds = 60 * minutes / max(1, constants["folds"])
+    with memory_explained(str(place), constants):
+        plan, best, trial = plan_that_fits(constants, place, traits, pace, 0.8 * seconds)
+        later = choosing.best_candidate(traits, pace, 1.6 * seconds)
+    set_steps(plan, constants, trial, seconds - seconds_to_import(train), traits.pictures)
+    path = recipe_path(data.name)
+    title = f"{data.name} in {minutes:g} minutes, planned on {date.today()} for {place}"
+    write_text(path, recipe_text(plan, own, f"{title}, {cores()} cores."))
+    print(expectation(plan, trial, minutes, traits.pictures, choosing.differs(best, later)))
+    print(f"{shlex.quote(path.as_posix())} is written; to train: python train.py {path.as_posix()}")
 
 
 if __name__ == "__main__":

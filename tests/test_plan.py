@@ -2,20 +2,24 @@
 
 from toolbox import choosing, planning
 from toolbox.errors import InputError
+from toolbox.machine import Place
 from toolbox.memory import held_to
-from toolbox.planned import Trial, set_steps
+from toolbox.recipe_writing import Trial, set_steps
 from toolbox.recipes import read_recipe
-from toolbox.settings import read_constants
+from toolbox.settings import read_constants, settings_of, training_size
 from toolbox.traits import Traits, find_traits, thickness_of
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from conftest import draw_squares
 from PIL import Image
 
 import plan
+import train
 from dataset import prepare
+from model import build_model
 
 
 def save_pair(folder, name, image, mask):
@@ -42,7 +46,7 @@ def traits_of(folder):
     return find_traits(prepare(str(folder), ".", (32, 32), cache=False, seed=0))
 
 
-def made_up(kept, pictures=100, thickness=9.0, **others):
+def made_up(left, pictures=100, **others):
     """Traits of two classes whose object keeps so much at sizes of 256, 128 and 64."""
     sizes = [(256, 256), (128, 128), (64, 64)]
     facts = {
@@ -50,10 +54,8 @@ def made_up(kept, pictures=100, thickness=9.0, **others):
         "shape": (256, 256),
         "pictures": pictures,
         "share": np.array([0.9, 0.1]),
-        "found": np.array([10, 10]),
-        "thickness": np.array([50.0, thickness]),
-        "things": np.array([1.0, 5.0]),
-        "kept": {size: np.array([1.0, left]) for size, left in zip(sizes, kept)},
+        "thickness": np.array([50.0, 9.0]),
+        "kept": {size: np.array([1.0, one]) for size, one in zip(sizes, left)},
         "upside_down": 0.0,
         "mirrored": 0.0,
     }
@@ -61,19 +63,22 @@ def made_up(kept, pictures=100, thickness=9.0, **others):
 
 
 def pace(microseconds=1.0):
-    """A machine that takes so long for a pixel, and squares together."""
+    """A machine that takes so long for a cell."""
     return choosing.Pace(
-        lambda features, patch, size: 1e-6 * microseconds * np.prod(size) * 4 / patch**2
+        lambda features, patch, size: 4e-6 * microseconds * np.prod(size) / patch**2
     )
+
+
+def plan_for(traits, seconds=200, machine=None):
+    best = choosing.best_candidate(traits, machine or pace(), seconds)
+    return planning.make_plan(traits, best).constants
 
 
 @pytest.mark.parametrize("width", [3, 5, 9])
 def test_a_bar_is_as_thick_as_it_was_drawn(width):
     mask = np.zeros((60, 60), np.uint8)
     mask[20 : 20 + width, 5:55] = 1
-    mask[45:50, 5:10] = 1
-    widths, pieces = thickness_of(mask)
-    assert pieces == 2 and abs(np.median(widths) - width) <= 1
+    assert abs(np.median(thickness_of(mask)) - width) <= 1
 
 
 def test_shrinking_takes_thin_things_first(tmp_path):
@@ -96,95 +101,177 @@ def test_up_and_down_are_told_apart_only_where_they_are(tmp_path):
     assert max(anywhere.mirrored, above.mirrored) < choosing.PLACED
 
 
+def test_of_few_masks_it_is_not_told_where_things_are(tmp_path):
+    draw_lines(tmp_path / "few", count=6, only_above=True)
+    traits = traits_of(tmp_path / "few")
+    assert np.isnan(traits.upside_down) and np.isnan(traits.mirrored)
+    assert plan_for(traits)["augment"] == "zoom+flip+color+grey"
+
+
+def test_training_masks_without_a_class_are_said(tmp_path):
+    for i in range(4):
+        split = "train" if i < 2 else "val"
+        image = np.random.default_rng(i).integers(0, 256, (16, 16, 3)).astype(np.uint8)
+        mask = np.full((16, 16), 255, np.uint8)
+        if split == "val":
+            mask[:8], mask[8:] = 0, 1
+        save_pair(tmp_path / split, f"{i}", image, mask)
+    (tmp_path / "classes.csv").write_text("id,name,red,green,blue\n0,a,0,0,0\n1,b,9,9,9\n")
+    with pytest.raises(InputError, match="no pixel of the 2 training masks"):
+        traits_of(tmp_path)
+
+
 def test_thin_things_get_a_larger_size_than_thick_ones():
-    thin, _ = planning.make_plan(made_up((1.0, 0.6, 0.3)), pace(), 200, 4)
-    thick, _ = planning.make_plan(made_up((1.0, 0.999, 0.998)), pace(), 200, 4)
-    assert thin.constants["image_size"] == (256, 256)
-    assert thick.constants["image_size"] < (256, 256)
+    assert plan_for(made_up((1.0, 0.6, 0.3)))["image_size"] == (256, 256)
+    assert plan_for(made_up((1.0, 0.9999, 0.9998)))["image_size"] < (256, 256)
 
 
-def test_what_is_too_large_for_the_time_is_seen_in_windows_and_with_time_whole():
+def test_what_is_too_large_for_the_time_is_seen_in_parts_and_with_time_whole():
     traits = made_up((1.0, 0.5, 0.2))
-    little, _ = planning.make_plan(traits, pace(40), 300, 5)
-    much, _ = planning.make_plan(traits, pace(40), 300 * 400, 2000)
-    assert max(little.constants["crop_size"]) < 256 and "crop_size" not in much.constants
-    assert little.constants["image_size"] == (256, 256)
+    little = plan_for(traits, 300, pace(40))
+    assert max(little["crop_size"]) < 256 and little["image_size"] == (256, 256)
+    assert "crop_size" not in plan_for(traits, 300 * 400, pace(40))
+
+
+def test_what_a_step_computes_is_what_was_reckoned():
+    for size in ((256, 256), (538, 806), (121, 195), (584, 565)):
+        traits = made_up((1.0, 0.9, 0.8), kept={size: np.array([1.0, 0.9])})
+        for one in choosing.candidates(traits, pace(), 200, 16):
+            constants = one._asdict() | {"training_scale": choosing.SMALLER}
+            multiple = one.patch * 2 ** len(one.features)
+            net = build_model("unet", num_classes=2, features=one.features, patch=one.patch)
+            assert net.multiple() == multiple
+            for side, reckoned in zip(training_size(constants), one.trained):
+                assert reckoned - multiple < side <= reckoned
+                assert one.part == 1 or side == reckoned or side > 0.9 * reckoned
+
+
+def test_there_is_room_for_what_is_chosen():
+    traits, machine = made_up((1.0, 0.5, 0.2)), pace()
+    machine.room = 100 * 100
+    assert np.prod(choosing.best_candidate(traits, machine, 200).trained) <= 100 * 100
+    machine.room = 4
+    assert choosing.best_candidate(traits, machine, 200) is None
+    machine.room, machine.most = np.inf, 128 * 128
+    assert choosing.best_candidate(traits, machine, 200).image_size <= (128, 128)
 
 
 def test_things_are_turned_only_where_up_and_down_are_alike():
-    for unlike, wanted in (
-        (0.0, "zoom+flip+vflip+rotate+color+grey"),
-        (0.5, "zoom+flip+color+grey"),
-    ):
-        traits = made_up((1.0, 0.9, 0.8), upside_down=unlike)
-        planned, _ = planning.make_plan(traits, pace(), 200, 4)
-        assert planned.constants["augment"] == wanted
-    planned, _ = planning.make_plan(made_up((1, 0.9, 0.8), mirrored=0.5), pace(), 200, 4)
-    assert "flip" not in planned.constants["augment"].split("+")
+    kept = (1.0, 0.9, 0.8)
+    assert plan_for(made_up(kept))["augment"] == "zoom+flip+vflip+rotate+color+grey"
+    assert plan_for(made_up(kept, upside_down=0.5))["augment"] == "zoom+flip+color+grey"
+    assert plan_for(made_up(kept, mirrored=0.5))["augment"] == "zoom+color+grey"
+
+
+def test_rare_classes_count_more():
+    names, kept = ["a", "b", "c"], {(256, 256): np.ones(3)}
+    thick = np.full(3, 9.0)
+    for share, weight in (((0.5, 0.3, 0.2), 0.0), ((0.9, 0.09, 0.01), 0.5)):
+        traits = made_up((), names=names, kept=kept, thickness=thick, share=np.array(share))
+        assert plan_for(traits)["class_weights"] == weight
 
 
 def test_few_pictures_are_changed_more_than_many():
-    few, _ = planning.make_plan(made_up((1, 0.9, 0.8), pictures=20), pace(), 200, 4)
-    many, _ = planning.make_plan(made_up((1, 0.9, 0.8), pictures=20_000), pace(), 200, 4)
-    assert few.constants["augment_strength"] > many.constants["augment_strength"]
-    assert few.constants["weight_decay"] > many.constants["weight_decay"]
+    plans = []
+    for epochs in (5, 100):
+        plan_of = planning.Plan()
+        planning.set_strength(plan_of, epochs)
+        plans.append(plan_of.constants)
+    few, many = plans
+    assert few["augment_strength"] < many["augment_strength"]
+    assert few["weight_decay"] < many["weight_decay"]
 
 
 def test_the_steps_fill_the_time_that_is_left():
     constants = {"batch_size": 2, "accum_steps": 2, "eval_iterations": 16}
-    planned = planning.Plan()
-    set_steps(planned, constants, Trial(0.1, 1.0, 30.0, pictures=50), 600)
-    steps = planned.constants["training_iterations"]
-    evaluating = 6 * planned.constants["eval_iterations"] / 16
-    assert 600 - 20 < steps * 0.1 + 30 + evaluating <= 600
+    chosen = planning.Plan()
+    trial = Trial(start=10.0, step=0.1, evaluation=1.0, end=30.0, memory=0)
+    set_steps(chosen, constants, trial, 600, 50)
+    evaluating = 6 * chosen.constants["eval_iterations"] / 16
+    assert 599 < chosen.constants["training_iterations"] * 0.1 + 40 + evaluating <= 600
     with pytest.raises(InputError, match="there is time for 0 steps.*minutes=1 or more"):
-        set_steps(planned, constants, Trial(0.1, 1.0, 30.0, pictures=50), 40)
+        set_steps(chosen, constants, trial, 40, 50)
+    set_steps(chosen, constants, trial, 60 * 1.5, 50)
+    set_steps(chosen, constants, trial._replace(step=1e-9), 600, 50)
+    assert chosen.constants["training_iterations"] == 10**7
 
 
 def test_the_recipe_is_one_that_train_py_takes_and_is_never_written_over(tmp_path, monkeypatch):
-    draw_squares(tmp_path / "own", 8)
-    (tmp_path / "recipes").mkdir()
+    draw_squares(tmp_path / "möin 📷", 8)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("toolbox.cache.CACHE", tmp_path / "cache")
-    for name, value in {"dataset": "own", "minutes": 2.0, "device": "cpu", "TRIAL": 0.1}.items():
+    for where in ("toolbox.cache.CACHE", "plan.CACHE"):
+        monkeypatch.setattr(where, tmp_path / "cache")
+    monkeypatch.setattr(plan, "seconds_to_import", lambda _: 1.0)
+    monkeypatch.setattr("toolbox.trials.TRYING", 0.1)
+    own = {"dataset": "möin 📷", "minutes": 2.0, "device": "cpu"}
+    for name, value in own.items():
         monkeypatch.setattr(plan, name, value)
+    before = settings_of(vars(train))
     plan.main()
-    path = tmp_path / "recipes" / "own.py"
+    assert settings_of(vars(train)) == before
+    path = tmp_path / "recipes" / "möin.py"
     given = read_recipe(str(path), {})
-    assert given["dataset"] == "own" and given["training_iterations"] > 100
+    assert (given["dataset"], given["device"]) == ("möin 📷", "cpu")
+    assert given["training_iterations"] > 100
     assert given.keys() <= read_constants().keys()
     text = path.read_text()
     assert max(map(len, text.splitlines())) <= 100
-    for name in ("image_size", "features", "augment", "training_iterations"):
+    for name in ("image_size", "features", "augment", "training_iterations", "patience"):
         above = text[: text.index(f"\n{name} = ")].splitlines()[-1]
         assert above.startswith("# ")
+    assert not (tmp_path / "unet_model.pth").exists() and not (tmp_path / "TrainingOutput").exists()
     path.write_text(text + "# mine\n")
     plan.main()
     assert path.read_text().endswith("# mine\n")
-    assert (tmp_path / "recipes" / "own-2.py").exists()
+    assert (tmp_path / "recipes" / "möin-2.py").exists()
 
 
 def test_a_batch_that_has_no_room_is_halved_and_made_up_for(monkeypatch):
     tried = []
 
-    def try_out(constants, place):
+    def try_out(_, constants, place):
         tried.append((constants["batch_size"], constants["accum_steps"]))
         if constants["batch_size"] > 1:
-            raise MemoryError
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
         return "fits"
 
+    place = Place("cpu", "fp32")
     monkeypatch.setattr(plan, "try_out", try_out)
-    assert plan.try_until_it_fits({"batch_size": 4, "accum_steps": 1}, None) == "fits"
+    assert plan.try_until_it_fits({"batch_size": 4, "accum_steps": 1}, place) == "fits"
     assert tried == [(4, 1), (2, 2), (1, 4)]
     monkeypatch.setattr(plan, "try_out", lambda *_: np.empty(2**58))
-    with pytest.raises(InputError, match="not even one picture"):
-        plan.try_until_it_fits({"batch_size": 1, "accum_steps": 4}, None)
+    assert plan.try_until_it_fits({"batch_size": 1, "accum_steps": 4}, place) is None
 
 
-def test_a_trial_may_take_less_than_all(monkeypatch):
+def test_where_nothing_fits_something_smaller_is_planned(monkeypatch):
+    sizes = []
+
+    def fits(constants, place):
+        sizes.append(np.prod(training_size(constants)))
+        return "a trial" if sizes[-1] < 90 * 90 else None
+
+    monkeypatch.setattr(plan, "try_until_it_fits", fits)
+    constants = {"batch_size": 4, "accum_steps": 1}
+    traits, place = made_up((1.0, 0.9, 0.8)), Place("cpu", "fp32")
+    plan.plan_that_fits(constants, place, traits, pace(), 200)
+    assert len(sizes) > 1 and sizes == sorted(sizes, reverse=True)
+    assert np.prod(training_size(constants)) < 90 * 90
+    monkeypatch.setattr(plan, "try_until_it_fits", lambda *_: None)
+    with pytest.raises(InputError, match="too little memory to train"):
+        plan.plan_that_fits(constants, place, traits, pace(), 200)
+
+
+def test_a_trial_may_take_less_than_all():
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    with held_to(0.85):
+    with held_to(0.85, torch.device("cpu")):
         within = resource.getrlimit(resource.RLIMIT_DATA)[0]
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
     assert within > 0 and (before[0] == resource.RLIM_INFINITY or within < before[0])
+
+
+@pytest.mark.parametrize("minutes", [0.0, -5.0])
+def test_there_must_be_some_minutes(minutes, monkeypatch):
+    monkeypatch.setattr(plan, "minutes", minutes)
+    with pytest.raises(InputError, match="minutes is"):
+        plan.main()

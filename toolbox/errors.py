@@ -12,7 +12,7 @@ from toolbox import stop_at_once
 from toolbox.processes import is_first, processes
 
 LOST_COMPANY = ("Connection closed", "Connection reset", "Broken pipe", "imed out", "abort")
-NO_MEMORY = ("out of memory", "can't allocate memory", "Insufficient memory")
+NO_MEMORY = ("out of memory", "can't allocate memory", "Insufficient memory", "std::bad_alloc")
 
 
 class InputError(Exception):

@@ -204,7 +204,7 @@ INFERENCE = {
     "device": TEXT,
     "precision": TEXT,
 }
-KINDS = {**INFERENCE, **TRAINING, "output": NAME}  # the last is export.py's
+KINDS = {**INFERENCE, **TRAINING, "output": NAME, "minutes": number(above=0)}  # export.py, plan.py
 OF_TYPE = {
     bool: FLAG,
     int: whole(-(2**62), 2**62),

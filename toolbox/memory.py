@@ -2,9 +2,12 @@
 
 import ctypes
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import torch
 
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # containers'
 SHARE = 0.9  # of the memory, for one process: the rest is the system's and other programs'
@@ -36,20 +39,42 @@ def memory() -> int:
 
 
 @contextmanager
-def held_to(share: float) -> Iterator[None]:
-    """For a while at most a share of what this process may ask for of a CPU's memory."""
+def held_to(share: float, device: torch.device) -> Iterator[None]:
+    """For a while at most a share of the memory that this process may ask for."""
+    if device.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(share, device)
+        try:
+            yield
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0, device)
+        return
     try:
         import resource
     except ImportError:  # Windows
         yield
         return
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    most = before[0] if before[0] != resource.RLIM_INFINITY else memory()
-    resource.setrlimit(resource.RLIMIT_DATA, (int(most * share), before[1]))
+    limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_DATA, resource.RLIMIT_AS)]
+    most = min([limit for limit in limits if limit != resource.RLIM_INFINITY] or [memory()])
+    with suppress(OSError, ValueError):
+        if most:
+            resource.setrlimit(resource.RLIMIT_DATA, (int(most * share), before[1]))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def most_held(device: torch.device) -> int:
+    """Bytes that this process has had at once, on a GPU or of the machine's; 0: not to be told."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    with suppress(ImportError):  # Windows
+        import resource
+
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == "darwin" else 1024 * most
+    return 0
 
 
 def bound_memory() -> None:

@@ -1,15 +1,21 @@
 """From what a data set is like and how fast a machine is to the constants of a run, each with the
-reason and the number behind it. How the rules were found is in docs/results.md."""
+reason and the number behind it."""
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass, field
 
-from toolbox.choosing import ENOUGH_VIEWS, PLACED, SMALLER, Candidate, Pace, as_size, best_candidate
+from toolbox.choosing import (
+    ENOUGH_VIEWS,
+    PLACED,
+    SMALLER,
+    Candidate,
+    as_size,
+)
 from toolbox.traits import Traits
 
 import numpy as np
 
-RARE = 0.02  # share of the pixels below which a class is met late
+RARE = 0.02  # share of the pixels below which one class of several is met late
 
 
 @dataclass
@@ -26,102 +32,119 @@ class Plan:
 
 def thinnest(traits: Traits) -> int:
     """The class that shrinking takes the most from."""
-    smallest = list(traits.kept.values())[-1]
-    return int(np.nanargmin(smallest))
+    over_all_sizes = np.mean(list(traits.kept.values()), axis=0)
+    return int(np.nanargmin(over_all_sizes))
 
 
-def why_size(traits: Traits, size: Sequence[int]) -> str:
+def why_size(traits: Traits, best: Candidate) -> str:
     """What is left at a size, and what would be at half of it."""
-    half = [side // 2 for side in size]
-    name, thin = traits.names[thinnest(traits)], traits.thickness[thinnest(traits)]
-    sizes = list(traits.kept)
-    nearest = min(sizes, key=lambda one: abs(one[0] - half[0]))
-    left, left_at_half = (traits.kept[one][thinnest(traits)] for one in (size, nearest))
-    return (
-        f"pictures are {as_size(traits.shape)}; half of {name} is in parts no thicker than "
-        f"{thin:.0f} pixels, and at {as_size(size)} a net without mistakes would still have its "
-        f"IoU at {left:.2f}, at {as_size(nearest)} at {left_at_half:.2f}"
+    thin = thinnest(traits)
+    name, size = traits.names[thin], best.image_size
+    at_half = min(traits.kept, key=lambda one: abs(one[0] - size[0] / 2))
+    words = (
+        f"pictures are typically {as_size(traits.shape)}; {name}, which shrinking hurts most, is "
+        f"{traits.thickness[thin]:.0f} pixels thick along half of its middle lines; a net without "
+        f"mistakes would have it at IoU {traits.kept[size][thin]:.2f} here"
     )
+    if at_half != size:
+        words += f", and at {as_size(at_half)} at {traits.kept[at_half][thin]:.2f}"
+    return words
 
 
-def choose_data(plan: Plan, traits: Traits, best: Candidate, minutes: float) -> None:
-    plan.set("image_size", best.image_size, why_size(traits, best.image_size))
-    shown = f"{best.views:,.0f}"
-    if best.window < 1:
-        sides = tuple(min(a, round(b / SMALLER)) for a, b in zip(best.image_size, best.trained))
+def set_sizes(plan: Plan, traits: Traits, best: Candidate) -> None:
+    plan.set("image_size", best.image_size, why_size(traits, best))
+    if best.part < 1:
         plan.set(
             "crop_size",
-            sides,
-            f"a step sees windows of about {best.window:.0%} of a picture, {shown} of them in "
-            f"{minutes:g} minutes; whole pictures of this size would be too few for the time",
+            best.crop_size,
+            f"a step sees {best.part:.0%} of a picture: whole ones at this size would be seen too "
+            "seldom in the time; judging and inference see all of it",
         )
     plan.set(
         "training_scale",
         SMALLER,
-        "zoom shows things larger than whole pictures do; a step takes three quarters of the time",
+        "zoom shows things larger than whole pictures do, so the net learns on smaller ones, which "
+        "takes less time too",
     )
 
 
-def choose_augment(plan: Plan, traits: Traits, epochs: float) -> None:
-    parts, why = ["zoom"], []
-    if traits.mirrored <= PLACED:
-        parts.append("flip")
-        why.append(f"left and right are alike ({traits.mirrored:.2f} of 1)")
-    else:
-        why.append(f"left and right differ ({traits.mirrored:.2f} of 1), so no flip")
-    if max(traits.upside_down, traits.mirrored) <= PLACED:
-        parts += ["vflip", "rotate"]
-        why.append(f"so are up and down ({traits.upside_down:.2f}), so that things may be turned")
-    else:
-        why.append(f"up and down differ ({traits.upside_down:.2f} of 1), so nothing is turned")
-    plan.set("augment", "+".join([*parts, "color", "grey"]), "where classes lie: " + "; ".join(why))
-    strength = 1.0 if epochs < 20 else 2.0
-    plan.set(
-        "augment_strength",
-        strength,
-        f"each picture is seen about {epochs:.0f} times; from 20 on it would be learnt by heart",
-    )
-    plan.set("weight_decay", 0.1 if epochs >= 10 else 0.01, "for the same reason: 0.01 below 10")
-
-
-def choose_loss(plan: Plan, traits: Traits) -> None:
-    there = np.where(traits.found > 0, traits.share, np.nan)
-    rarest = int(np.nanargmin(there))
-    share, name = there[rarest], traits.names[rarest]
-    plan.set(
-        "loss", "ce+dice", "every pixel counts, and every class of a picture as much as others"
-    )
-    is_rare = share < RARE and len(traits.names) > 2
-    plan.set(
-        "class_weights",
-        0.5 if is_rare else 0.0,
-        f"{name} has {share:.1%} of the pixels; classes below {RARE:.0%} are met late without",
-    )
-
-
-def make_plan(traits: Traits, pace: Pace, seconds: float, minutes: float) -> tuple[Plan, Candidate]:
-    """All but the number of steps, which a trial on this machine gives."""
-    best = best_candidate(traits, pace, seconds)
-    plan = Plan()
-    choose_data(plan, traits, best, minutes)
+def set_net(plan: Plan, best: Candidate) -> None:
     cells = [side // best.patch // 2 ** len(best.features) for side in best.trained]
     plan.set(
         "features",
         best.features,
-        f"{len(best.features)} levels: the deepest sees {cells[1]}×{cells[0]} cells of what is "
-        f"trained on; wider where {ENOUGH_VIEWS:,} views are left, here {best.views:,.0f}",
+        f"{len(best.features)} levels: the deepest sees {cells[1]}×{cells[0]} cells; a wider net "
+        f"would see fewer than {ENOUGH_VIEWS:,} pictures in the time",
     )
+    why = "there is time for every pixel by itself"
+    if best.patch > 1:
+        why = "squares of 2×2 pixels are one cell: four times the pixels in about the time"
+    plan.set("patch", best.patch, why)
+
+
+def alike(unlikeness: float, one: str, other: str) -> str:
+    if math.isnan(unlikeness):
+        return f"too few masks to tell whether {one} and {other} are alike"
+    verb = "differ" if unlikeness > PLACED else "are alike"
+    return (
+        f"{one} and {other} {verb} ({unlikeness:.2f}, where 0 is the same and {PLACED} the limit)"
+    )
+
+
+def set_augment(plan: Plan, traits: Traits) -> None:
+    parts = ["zoom"]
+    if not traits.mirrored > PLACED:
+        parts.append("flip")
+    if traits.upside_down <= PLACED and traits.mirrored <= PLACED:
+        parts += ["vflip", "rotate"]
     plan.set(
-        "patch",
-        best.patch,
-        "squares of 2×2 pixels as one: four times the pixels in about the time"
-        if best.patch > 1
-        else "there is time for every pixel by itself",
+        "augment",
+        "+".join([*parts, "color", "grey"]),
+        f"where the classes lie: {alike(traits.mirrored, 'left', 'right')}; "
+        f"{alike(traits.upside_down, 'up', 'down')}. take flip out if mirrored things are others",
     )
-    epochs = best.views * best.window / traits.pictures
-    choose_augment(plan, traits, epochs)
-    choose_loss(plan, traits)
-    plan.set("base_lr", 0.012, "what camvid_small.py was found to learn best with")
-    plan.set("lr_schedule", "cosine", "down to min_lr at the last step: the end is the best")
-    plan.set("min_lr", 1e-5, "as above")
-    return plan, best
+
+
+def set_strength(plan: Plan, epochs: float) -> None:
+    seen = f"each picture is seen {epochs:.0f} times"
+    strong = epochs >= 20
+    why = "from 20 times on it would be learnt by heart" if strong else "less than 20 are few"
+    plan.set("augment_strength", 2.0 if strong else 1.0, f"{seen}, and {why}")
+    long = epochs >= 10
+    why = "which a long run needs against learning by heart" if long else "a short run: below 10"
+    plan.set("weight_decay", 0.1 if long else 0.01, f"{seen}, {why}")
+
+
+def set_loss(plan: Plan, traits: Traits) -> None:
+    there = np.where(traits.share > 0, traits.share, np.nan)
+    rarest = int(np.nanargmin(there))
+    name, share = traits.names[rarest], there[rarest]
+    plan.set(
+        "loss",
+        "ce+dice",
+        "ce counts every pixel alike, dice every class of a picture, however rare",
+    )
+    weight, why = 0.0, f"the rarest class, {name}, has {share:.1%} of the pixels: enough"
+    if len(traits.names) == 2:
+        why = "of two classes dice alone sees to the rarer"
+    elif share < RARE:
+        weight = 0.5
+        why = f"{name} has {share:.1%} of the pixels; below {RARE:.0%} a class is met late without"
+    plan.set("class_weights", weight, why)
+
+
+def set_rate(plan: Plan) -> None:
+    plan.set("base_lr", 0.012, "what recipes/camvid_small.py was found to learn best with")
+    plan.set("lr_schedule", "cosine", "slowly down to min_lr, so that the end is the best")
+    plan.set("min_lr", 1e-5, "next to nothing, at the last step")
+
+
+def make_plan(traits: Traits, best: Candidate) -> Plan:
+    """All but what hangs on the number of steps, which a trial on this machine gives."""
+    plan = Plan()
+    set_sizes(plan, traits, best)
+    set_net(plan, best)
+    set_augment(plan, traits)
+    set_loss(plan, traits)
+    set_rate(plan)
+    return plan

@@ -1,10 +1,12 @@
-"""What a data set's masks are like: how thick and how many its things are, what is lost where they
-are shrunk, and whether up and down, or left and right, are told apart."""
+"""What a data set's masks are like: how thick things are, what is lost where they are shrunk, and
+whether up and down, or left and right, are told apart."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from toolbox.bars import Counting
+from toolbox.errors import InputError
 from toolbox.prepared import Data
 from toolbox.values import IGNORE
 
@@ -13,66 +15,57 @@ import numpy as np
 
 MOST = 60  # masks that are looked at
 PIXELS = 60_000_000  # in all of them
+LARGEST = 4_000_000  # pixels of a mask; a larger one is made smaller first
 GRID = 16  # cells along a side of the map of where each class is
+ENOUGH = 8  # masks, below which chance has too large a part in where things are
+CLOSE = 16  # sizes are multiples of it, but for the pictures' own
 
 
 @dataclass
 class Traits:
-    """K classes, in as many training masks as were looked at."""
+    """Of K classes, from as many training masks as were looked at."""
 
     names: list[str]
     shape: tuple[int, int]  # typical height and width on disk
     pictures: int  # to train on
-    share: np.ndarray  # (K,) of the pixels
-    found: np.ndarray  # (K,) masks that have it
-    thickness: np.ndarray  # (K,) typical width along its middle lines, pixels on disk; NaN: absent
-    things: np.ndarray  # (K,) pieces that hang together, in a mask that has it
+    share: np.ndarray  # (K,) of all training pixels
+    thickness: np.ndarray  # (K,) along middle lines, the typical one, pixels on disk; NaN: absent
     kept: dict[tuple[int, int], np.ndarray]  # (K,) IoU that is left after shrinking to a size
     upside_down: float  # how unlike the classes' places are if pictures are turned upside down
-    mirrored: float  # and from left to right; 0 alike, 1 as unlike as can be
+    mirrored: float  # and from left to right: 0 alike; NaN where there are too few to tell
 
 
-def thickness_of(inside: np.ndarray) -> tuple[np.ndarray, int]:
-    """How thick a class is along its middle lines, in pixels, and in how many pieces it is."""
+def thickness_of(inside: np.ndarray) -> np.ndarray:
+    """How thick a class is along its middle lines, in pixels."""
     around = np.pad(inside, 1)  # what touches the border ends there
     depth = cv2.distanceTransform(around, cv2.DIST_L2, 5)
-    ridge = (depth > 0) & (depth >= cv2.dilate(depth, np.ones((3, 3), np.uint8)))
-    pieces = cv2.connectedComponents(around, connectivity=8)[0] - 1
-    return 2 * depth[ridge] - 1, pieces
+    is_middle = (depth > 0) & (depth >= cv2.dilate(depth, np.ones((3, 3), np.uint8)))
+    return 2 * depth[is_middle] - 1
 
 
-def one_hot(mask: np.ndarray, classes: int) -> np.ndarray:
-    """(H, W, K) of 0 and 1; all 0 where there is no class."""
-    return np.eye(256, classes, dtype=np.float32)[mask]
-
-
-def place_map(shares: np.ndarray) -> np.ndarray:
-    """Where the classes are, roughly, (GRID, GRID, K)."""
-    planes = [
-        cv2.resize(shares[..., i], (GRID, GRID), interpolation=cv2.INTER_AREA)
-        for i in range(shares.shape[2])
-    ]
-    return np.stack(planes, axis=2)
-
-
-def shrunk_and_back(shares: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """The classes (H, W) that are left of shares (H, W, K) when a net that makes no mistakes sees
-    the picture at a size."""
-    height, width, classes = shares.shape
-    best = np.full((height, width), -1, np.float32)
-    found = np.zeros((height, width), np.uint8)
+def planes(mask: np.ndarray, classes: int) -> Iterator[np.ndarray]:
+    """Each class's pixels, (H, W) of 0 and 1."""
     for i in range(classes):
-        small = cv2.resize(shares[..., i], size[::-1], interpolation=cv2.INTER_AREA)
+        yield (mask == i).astype(np.float32)
+
+
+def shrunk_and_back(mask: np.ndarray, classes: int, size: Sequence[int]) -> np.ndarray:
+    """The classes (H, W) that a net without mistakes finds where it sees the picture at a size."""
+    height, width = mask.shape
+    best = np.full((height, width), -1, np.float32)
+    left = np.zeros((height, width), np.uint8)
+    for i, plane in enumerate(planes(mask, classes)):
+        small = cv2.resize(plane, size[::-1], interpolation=cv2.INTER_AREA)
         back = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
-        found[back > best] = i
+        left[back > best] = i
         best = np.maximum(best, back)
-    return found
+    return left
 
 
-def matrix_of(mask: np.ndarray, found: np.ndarray, classes: int) -> np.ndarray:
-    """Pixels by their class, the row, and what was found, the column."""
+def matrix_of(mask: np.ndarray, left: np.ndarray, classes: int) -> np.ndarray:
+    """Pixels by their class, the row, and what is left of them, the column."""
     known = mask != IGNORE
-    cells = mask[known].astype(np.int64) * classes + found[known]
+    cells = mask[known].astype(np.int64) * classes + left[known]
     return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
 
 
@@ -83,9 +76,20 @@ def iou_of(counts: np.ndarray) -> np.ndarray:
     return np.where(true > 0, hits / np.maximum(union, 1), np.nan)
 
 
+def place_map(mask: np.ndarray, classes: int) -> np.ndarray:
+    """Where the classes are, roughly, (GRID, GRID, K)."""
+    rough = [
+        cv2.resize(plane, (GRID, GRID), interpolation=cv2.INTER_AREA)
+        for plane in planes(mask, classes)
+    ]
+    return np.stack(rough, axis=2)
+
+
 def unlikeness(maps: np.ndarray, axis: int) -> float:
     """How much of where things are changes if maps (N, G, G, K) are mirrored; what chance alone
     would change is taken off."""
+    if len(maps) < ENOUGH:
+        return math.nan
     whole = maps.mean(axis=0)
     moved = np.abs(whole - np.flip(whole, axis)).mean()
     # By chance: the same with each picture mirrored or not by the toss of a coin.
@@ -94,65 +98,73 @@ def unlikeness(maps: np.ndarray, axis: int) -> float:
     for toss in tosses:
         mixed = np.where(toss[:, None, None, None], np.flip(maps, axis + 1), maps).mean(axis=0)
         by_chance.append(np.abs(mixed - np.flip(mixed, axis)).mean())
-    spread = np.abs(whole - whole.mean(axis=(0, 1))).mean() * 2
-    return float(max(0.0, moved - np.mean(by_chance) - 2 * np.std(by_chance)) / max(spread, 1e-6))
+    spread = 2 * np.abs(whole - whole.mean(axis=(0, 1))).mean()
+    surplus = moved - np.mean(by_chance) - 2 * np.std(by_chance)
+    return float(max(0.0, surplus) / max(spread, 1e-6))
 
 
 def sizes_below(shape: Sequence[int]) -> list[tuple[int, int]]:
-    """Sizes to shrink to: the pictures' own, and each 0.84 times the one before."""
-    sizes = []
-    share = 1.0
-    while min(shape) * share >= 32:
-        sizes.append((round(shape[0] * share), round(shape[1] * share)))
-        share *= 2**-0.25
-    return sizes or [(shape[0], shape[1])]
+    """Sizes to shrink to: the pictures' own, and each with 0.7 times the pixels of the one
+    before."""
+    sizes = [(shape[0], shape[1])]
+    ratio = 0.7**0.5
+    while min(shape) * ratio >= 2 * CLOSE:
+        size = tuple(max(1, round(side * ratio / CLOSE)) * CLOSE for side in shape)
+        if size not in sizes:
+            sizes.append(size)
+        ratio *= 0.7**0.5
+    return sizes
 
 
 def chosen_rows(data: Data) -> list[int]:
     """Training rows, evenly from all of them, as many as can be looked at in a moment."""
     rows = data.splits["train"]
     typical = float(np.median(data.sizes[rows].prod(axis=1)))
-    count = int(min(len(rows), MOST, max(4, PIXELS / typical)))
+    count = int(min(len(rows), MOST, max(ENOUGH, PIXELS / typical)))
     return [rows[i] for i in np.linspace(0, len(rows) - 1, count).round().astype(int)]
 
 
+def read_ids(data: Data, row: int) -> np.ndarray:
+    """A pair's class ids at the size on disk; of a huge one fewer pixels."""
+    _, mask = data.read_pair(data.pairs[row], data.table.meaning, data.source.read_values)
+    ratio = math.sqrt(LARGEST / mask.size)
+    if ratio >= 1:
+        return mask
+    return cv2.resize(mask, None, fx=ratio, fy=ratio, interpolation=cv2.INTER_NEAREST_EXACT)
+
+
 def find_traits(data: Data) -> Traits:
-    """Read some training masks at their own size, and measure them."""
-    classes = len(data.table.names)
-    rows = data.splits["train"]
+    """Read some training masks, and measure them."""
+    classes, rows = len(data.table.names), data.splits["train"]
+    pixels = data.counts("train")
+    if not pixels.any():
+        raise InputError(
+            f"no pixel of the {len(rows)} training masks of {data.name} has a class: all are "
+            "ignored; look at the masks and at classes.csv"
+        )
     shape = tuple(int(side) for side in np.median(data.sizes[rows], axis=0))
     sizes = sizes_below(shape)
     counts = np.zeros((len(sizes), classes, classes), np.int64)
-    widths: list[list[np.ndarray]] = [[] for _ in range(classes)]
-    things, found = np.zeros(classes), np.zeros(classes)
+    thick: list[list[np.ndarray]] = [[] for _ in range(classes)]
     maps = []
     chosen = chosen_rows(data)
     for row in Counting(chosen, "looking at masks", len(chosen), unit="mask", leave=False):
-        _, mask = data.read_pair(data.pairs[row], data.table.meaning, data.source.read_values)
-        shares = one_hot(mask, classes)
-        for i in range(classes):
-            inside = (mask == i).astype(np.uint8)
-            if inside.any():
-                width, pieces = thickness_of(inside)
-                widths[i].append(width)
-                things[i] += pieces
-                found[i] += 1
-        own = mask.shape[0] / shape[0], mask.shape[1] / shape[1]
+        mask = read_ids(data, row)
+        scale = math.sqrt(data.sizes[row].prod() / mask.size)
+        for i, plane in enumerate(planes(mask, classes)):
+            if plane.any():
+                thick[i].append(scale * thickness_of(plane.astype(np.uint8)))
         for i, size in enumerate(sizes):
-            at = [max(1, round(side * ratio)) for side, ratio in zip(size, own)]
-            counts[i] += matrix_of(mask, shrunk_and_back(shares, at), classes)
-        maps.append(place_map(shares))
-    maps = np.stack(maps)
-    pixels = data.counts("train")
+            counts[i] += matrix_of(mask, shrunk_and_back(mask, classes, size), classes)
+        maps.append(place_map(mask, classes))
+    typical = [float(np.median(np.concatenate(one))) if one else math.nan for one in thick]
     return Traits(
         names=data.table.names,
         shape=shape,
         pictures=len(rows),
-        share=pixels / max(1, pixels.sum()),
-        found=found,
-        thickness=np.array([float(np.median(np.concatenate(w))) if w else np.nan for w in widths]),
-        things=things / np.maximum(found, 1),
+        share=pixels / pixels.sum(),
+        thickness=np.array(typical),
         kept={size: iou_of(counts[i]) for i, size in enumerate(sizes)},
-        upside_down=unlikeness(maps, 0),
-        mirrored=unlikeness(maps, 1),
+        upside_down=unlikeness(np.stack(maps), 0),
+        mirrored=unlikeness(np.stack(maps), 1),
     )

@@ -7,7 +7,7 @@ from toolbox.keeping import Run
 from toolbox.pages.markup import Html, called, color_keys, element
 from toolbox.pages.shots import PAGE, mask_uri, picture_uri, shrunk, shrunk_mask
 from toolbox.pictures import mark_errors
-from toolbox.tiles import classes_at
+from toolbox.tiles import classes_at, whole_logits
 
 import numpy as np
 import torch
@@ -34,8 +34,7 @@ def look_again(run: Run, split: str, index: int) -> tuple[np.ndarray, np.ndarray
     small, small_mask = run.splits[split][index]
     run.kept.eval()
     images, _ = run.place.put((small[None], small_mask[None]))
-    with run.place.autocast():
-        logits = run.kept(images)
+    logits = whole_logits(run.kept, images, run.place)
     preds = classes_at(logits, *mask.shape)
     return image, mask, preds.byte().cpu().numpy()
 

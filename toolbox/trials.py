@@ -1,0 +1,129 @@
+"""A run tried out: what it takes to start, a step, an evaluation and the end, on this machine.
+
+train is the module of train.py, handed in.
+"""
+
+import copy
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from toolbox.keeping import Run
+from toolbox.machine import Place
+from toolbox.memory import most_held
+from toolbox.recipe_writing import Trial
+from toolbox.settings import settings_of
+
+import numpy as np
+import torch
+
+TRYING = 8.0  # seconds of steps that the prediction is made from
+PLOTS = 5.0  # seconds, at the end: curves, matrix and what else is plotted
+WARM = 2  # steps that are not counted: the first ones compile, or ask for memory
+
+
+def now(place: Place) -> float:
+    """The time, once the device has done all that it was given."""
+    if place.device.type == "cuda":
+        torch.cuda.synchronize()
+    if place.device.type == "mps":
+        torch.mps.synchronize()
+    return time.perf_counter()
+
+
+@contextmanager
+def constants_of(train: ModuleType, constants: dict) -> Iterator[None]:
+    """train.py with other constants, for a while."""
+    before = settings_of(vars(train))
+    vars(train).update(constants)
+    try:
+        yield
+    finally:
+        vars(train).update(before)
+
+
+def seconds_to_import() -> float:
+    began = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-c", "import train, albumentations"],
+        cwd=Path(__file__).parent,
+        check=True,
+    )
+    return time.perf_counter() - began
+
+
+def few_of(split, sizes: np.ndarray):
+    """Four of a split's pictures: the largest, and others of all sizes."""
+    by_size = sorted(split.rows, key=lambda row: sizes[row].prod())
+    part = copy.copy(split)
+    chosen = np.linspace(0, len(by_size) - 1, min(4, len(by_size))).round().astype(int)
+    part.rows = [by_size[i] for i in chosen]
+    return part
+
+
+def seconds_of_judging(train: ModuleType, training: Run, place: Place) -> float:
+    """All pictures of all splits, reckoned from a few by their pixels."""
+    sizes = training.data.sizes
+    total = 0.0
+    for split in training.splits.values():
+        part = few_of(split, sizes)
+        train.judge(training.kept, part, place)  # once to get going
+        began = now(place)
+        train.judge(training.kept, part, place)
+        pixels = [sizes[rows].prod(axis=1).sum() for rows in (split.rows, part.rows)]
+        total += (now(place) - began) * pixels[0] / pixels[1]
+    return total
+
+
+def seconds_of_evaluation(train: ModuleType, training: Run, place: Place) -> float:
+    """Both splits, a drawing, and a save of all that a run keeps."""
+    began = now(place)
+    for name in ("train", "val"):
+        split = training.splits[name]
+        train.quick_scores(training.kept, split, training.loss_of, place)
+    with tempfile.TemporaryDirectory() as folder:
+        training.folder = Path(folder)
+        training.show()
+        torch.save([training.checkpoint(), training.machine.state()], Path(folder, "last.pth"))
+    return now(place) - began
+
+
+def try_out(train: ModuleType, constants: dict, place: Place) -> Trial:
+    """Some steps, an evaluation and some judging, as train.py does them."""
+    with constants_of(train, constants):
+        names = ("dataset", "data_dir", "image_size", "cache", "seed")
+        wanted = [constants[name] for name in names]
+        train.prepare(*wanted)  # keeps the pictures at their size
+        began = now(place)
+        data = train.prepare(*wanted)
+        training = train.Training(data, place)
+        workers = place.workers(constants["num_workers"])
+        batches = train.training_batches(training.stream, constants["batch_size"], 0, workers)
+        start = now(place) - began
+        warming = now(place)
+        for _ in range(WARM):
+            training.take_step(batches)
+        for _ in range(4 * workers):  # what they have read meanwhile
+            next(batches)
+        warming = now(place) - warming
+        times: list[float] = []
+        while len(times) < 3 or (sum(times) < TRYING and len(times) < 300):
+            began = now(place)
+            training.take_step(batches)
+            times.append(now(place) - began)
+        step = statistics.mean(times)
+        evaluation = seconds_of_evaluation(train, training, place)
+        began = now(place)
+        with tempfile.TemporaryDirectory() as folder:
+            training.folder = Path(folder)
+            training.show()
+        drawing = 6 * (now(place) - began) + PLOTS  # sheets, and what is as much
+        end = seconds_of_judging(train, training, place) + drawing
+        start += max(0.0, warming - WARM * step)
+        return Trial(start, step, evaluation, end, most_held(place.device))
