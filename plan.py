@@ -8,7 +8,6 @@ and down are alike), times the step of some nets here, chooses, and tries out wh
 recipe is a file of constants as all others are: read it, and change what you know better.
 """
 
-import shlex
 import shutil
 from datetime import date
 from pathlib import Path
@@ -150,7 +149,7 @@ def main() -> None:
     title = f"{data.name} in {minutes:g} minutes, planned on {date.today()} for {place}"
     write_text(path, recipe_text(plan, own, f"{title}, {cores()} cores."))
     print(expectation(plan, trial, minutes, traits.pictures, choosing.differs(best, later)))
-    print(f"{shlex.quote(path.as_posix())} is written; to train: python train.py {path.as_posix()}")
+    print(f"written: {path.as_posix()}; to train by it: python train.py {path.as_posix()}")
 
 
 if __name__ == "__main__":

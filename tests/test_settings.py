@@ -294,7 +294,9 @@ def test_a_path_alone_is_what_it_looks_like(tmp_path, monkeypatch):
     assert colouring["input_dir"] == ("a.png", "b.jpg")
 
 
-@pytest.mark.parametrize("script", ["train.py", "model.py", "dataset.py", "inference.py"])
+@pytest.mark.parametrize(
+    "script", ["train.py", "model.py", "dataset.py", "inference.py", "plan.py"]
+)
 @pytest.mark.parametrize("asked", ["-h", "--help"])
 def test_help_shows_what_a_script_does_and_its_constants_with_their_remarks(script, asked):
     done = subprocess.run(
@@ -302,10 +304,10 @@ def test_help_shows_what_a_script_does_and_its_constants_with_their_remarks(scri
     )
     docstring = ast.get_docstring(ast.parse((ROOT / script).read_text(encoding="utf-8")))
     assert done.returncode == 0 and done.stdout.startswith(docstring)
-    owner = "inference.py" if script == "inference.py" else "train.py"
+    owner = script if script in ("inference.py", "plan.py") else "train.py"
     lines = [line for line in (ROOT / owner).read_text(encoding="utf-8").splitlines() if line]
-    named = kinds.INFERENCE if owner == "inference.py" else kinds.TRAINING
-    for name in named:
+    named = {"inference.py": kinds.INFERENCE, "plan.py": ["dataset", "minutes"]}
+    for name in named.get(owner, kinds.TRAINING):
         [line] = [line for line in lines if line.startswith(f"{name} = ")]
         assert f"\n{line}\n" in done.stdout
 
