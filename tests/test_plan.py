@@ -201,7 +201,6 @@ def test_the_recipe_is_one_that_train_py_takes_and_is_never_written_over(tmp_pat
     monkeypatch.chdir(tmp_path)
     for where in ("toolbox.cache.CACHE", "plan.CACHE"):
         monkeypatch.setattr(where, tmp_path / "cache")
-    monkeypatch.setattr(plan, "seconds_to_import", lambda _: 1.0)
     monkeypatch.setattr("toolbox.trials.TRYING", 0.1)
     own = {"dataset": "möin 📷", "minutes": 2.0, "device": "cpu"}
     for name, value in own.items():
