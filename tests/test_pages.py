@@ -193,7 +193,7 @@ def test_a_run_ends_with_one_page_that_has_its_figures(run_train, tmp_path, caps
     ):
         assert said in words, said
     for entry in test["classes"]:
-        assert f"{entry['name']}{entry['iou']:.3f}{entry['dice']:.3f}" in words
+        assert f"{entry['name']}few{entry['iou']:.3f}{entry['dice']:.3f}" in words
 
 
 def test_the_matrix_has_the_runs_counts_with_recall_and_precision():

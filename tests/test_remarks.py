@@ -68,7 +68,7 @@ def test_much_that_is_ignored_without_a_table_saying_so_is_said(tmp_path, rows, 
 
 
 def test_0_1_and_255_without_a_table_say_how_much_is_ignored(tmp_path):
-    folder = draw_squares(tmp_path / "own", 3, table=False)
+    folder = draw_squares(tmp_path / "own", 4, table=False)
     for path in (folder / "masks").iterdir():
         Image.fromarray(
             np.repeat([0, 1, 255, 255], 4)[:, None].repeat(16, 1).astype(np.uint8)
