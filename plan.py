@@ -8,12 +8,15 @@ and down are alike), times the step of some nets here, chooses, and tries out wh
 recipe is a file of constants as all others are: read it, and change what you know better.
 """
 
+import multiprocessing
 import shutil
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 
-from toolbox import choosing
-from toolbox.cache import CACHE
+from toolbox import cache, choosing
 from toolbox.errors import InputError, is_out_of_memory, memory_explained
 from toolbox.files import check_writable, write_text
 from toolbox.machine import Machinery, Place
@@ -69,7 +72,8 @@ def pace_here(place: Place, classes: int, side: int, most: float) -> choosing.Pa
 
     def measure(features, patch: int, size) -> float:
         try:
-            return seconds_of_step(place, classes, features, patch, size)
+            with held_to(ROOM, place.device):
+                return seconds_of_step(place, classes, features, patch, size)
         except (RuntimeError, MemoryError) as problem:
             if not is_out_of_memory(problem):
                 raise
@@ -81,26 +85,43 @@ def pace_here(place: Place, classes: int, side: int, most: float) -> choosing.Pa
 
 def room_on_disk() -> float:
     """Pixels of pictures and masks that may be kept in the cache: half of what is free."""
-    folder = next(path for path in (CACHE, *CACHE.parents) if path.exists())
+    folder = next(path for path in (cache.CACHE, *cache.CACHE.parents) if path.exists())
     return shutil.disk_usage(folder).free / 2 / BYTES
 
 
 # ---- what fits ----
 
 
-def try_until_it_fits(constants: dict, place: Place) -> Trial | None:
+def try_once(constants: dict, folder: Path) -> Trial | None:
+    """A trial with the cache in a folder; None: there was no room."""
+    cache.CACHE = folder
+    place = Place(constants["device"], constants["precision"])
+    try:
+        with held_to(ROOM, place.device):
+            return try_out(train, constants, place)
+    except Exception as problem:
+        if is_out_of_memory(problem):
+            return None
+        raise
+
+
+def try_alone(constants: dict) -> Trial | None:
+    """In a process of its own, whose memory is as fresh as train.py's will be, and which the system
+    may end where there is too little."""
+    fresh = multiprocessing.get_context("spawn")
+    with suppress(BrokenProcessPool), ProcessPoolExecutor(1, mp_context=fresh) as process:
+        return process.submit(try_once, constants, cache.CACHE).result()
+    return None
+
+
+def try_until_it_fits(constants: dict) -> Trial | None:
     """Halve the micro-batches until a step has room, with some to spare; None: it never has."""
-    while True:
-        try:
-            with held_to(ROOM, place.device):
-                return try_out(train, constants, place)
-        except Exception as problem:
-            if not is_out_of_memory(problem):
-                raise
+    while not (trial := try_alone(constants)):
         if constants["batch_size"] == 1:
             return None
         constants["batch_size"] //= 2
         constants["accum_steps"] *= 2
+    return trial
 
 
 def plan_that_fits(
@@ -111,7 +132,7 @@ def plan_that_fits(
         plan = make_plan(traits, best)
         chosen = {**constants, **plan.constants, "crop_size": best.crop_size}
         check(chosen)
-        trial = try_until_it_fits(chosen, place)
+        trial = try_until_it_fits(chosen)
         if trial:
             constants.update(chosen)
             return plan, best, trial

@@ -1,5 +1,7 @@
 """The plan: what is seen in masks, what follows from it, and the recipe that is written."""
 
+import os
+
 from toolbox import choosing, planning
 from toolbox.errors import InputError
 from toolbox.machine import Place
@@ -199,9 +201,7 @@ def test_the_steps_fill_the_time_that_is_left():
 def test_the_recipe_is_one_that_train_py_takes_and_is_never_written_over(tmp_path, monkeypatch):
     draw_squares(tmp_path / "möin 📷", 8)
     monkeypatch.chdir(tmp_path)
-    for where in ("toolbox.cache.CACHE", "plan.CACHE"):
-        monkeypatch.setattr(where, tmp_path / "cache")
-    monkeypatch.setattr("toolbox.trials.TRYING", 0.1)
+    monkeypatch.setattr("toolbox.cache.CACHE", tmp_path / "cache")
     own = {"dataset": "möin 📷", "minutes": 2.0, "device": "cpu"}
     for name, value in own.items():
         monkeypatch.setattr(plan, name, value)
@@ -228,24 +228,35 @@ def test_the_recipe_is_one_that_train_py_takes_and_is_never_written_over(tmp_pat
 def test_a_batch_that_has_no_room_is_halved_and_made_up_for(monkeypatch):
     tried = []
 
-    def try_out(_, constants, place):
+    def try_alone(constants):
         tried.append((constants["batch_size"], constants["accum_steps"]))
-        if constants["batch_size"] > 1:
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        return "fits"
+        return "fits" if constants["batch_size"] == 1 else None
 
-    place = Place("cpu", "fp32")
-    monkeypatch.setattr(plan, "try_out", try_out)
-    assert plan.try_until_it_fits({"batch_size": 4, "accum_steps": 1}, place) == "fits"
+    monkeypatch.setattr(plan, "try_alone", try_alone)
+    assert plan.try_until_it_fits({"batch_size": 4, "accum_steps": 1}) == "fits"
     assert tried == [(4, 1), (2, 2), (1, 4)]
+    monkeypatch.setattr(plan, "try_alone", lambda _: None)
+    assert plan.try_until_it_fits({"batch_size": 1, "accum_steps": 4}) is None
+
+
+def end_at_once(*_):
+    """As the system ends a process that takes too much."""
+    os._exit(137)
+
+
+def test_a_trial_without_room_says_so_and_ends_nothing(tmp_path, monkeypatch):
+    constants = {"device": "cpu", "precision": "fp32"}
+    monkeypatch.setattr("toolbox.cache.CACHE", tmp_path)
     monkeypatch.setattr(plan, "try_out", lambda *_: np.empty(2**58))
-    assert plan.try_until_it_fits({"batch_size": 1, "accum_steps": 4}, place) is None
+    assert plan.try_once(constants, tmp_path) is None
+    monkeypatch.setattr(plan, "try_once", end_at_once)
+    assert plan.try_alone(constants) is None
 
 
 def test_where_nothing_fits_something_smaller_is_planned(monkeypatch):
     sizes = []
 
-    def fits(constants, place):
+    def fits(constants):
         sizes.append(np.prod(training_size(constants)))
         return "a trial" if sizes[-1] < 90 * 90 else None
 
@@ -255,7 +266,7 @@ def test_where_nothing_fits_something_smaller_is_planned(monkeypatch):
     plan.plan_that_fits(constants, place, traits, pace(), 200)
     assert len(sizes) > 1 and sizes == sorted(sizes, reverse=True)
     assert np.prod(training_size(constants)) < 90 * 90
-    monkeypatch.setattr(plan, "try_until_it_fits", lambda *_: None)
+    monkeypatch.setattr(plan, "try_until_it_fits", lambda _: None)
     with pytest.raises(InputError, match="too little memory to train"):
         plan.plan_that_fits(constants, place, traits, pace(), 200)
 

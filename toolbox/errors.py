@@ -13,6 +13,8 @@ from toolbox.processes import is_first, processes
 
 LOST_COMPANY = ("Connection closed", "Connection reset", "Broken pipe", "imed out", "abort")
 NO_MEMORY = ("out of memory", "can't allocate memory", "Insufficient memory", "std::bad_alloc")
+# oneDNN's words, and those of Python where a thread's own memory is not to be had
+NO_MEMORY += ("could not create a primitive", "could not execute a primitive", "start new thread")
 
 
 class InputError(Exception):
