@@ -44,7 +44,7 @@ device = "auto"  # auto, cpu, cuda, cuda:1, mps
 precision = "auto"  # fp32, bf16, fp16; auto: bf16 where the chip has it, else fp16 on GPUs
 
 BYTES = 4  # of a pixel and its class, in the cache
-ROOM = 0.85  # share of the memory that a trial may take, so that the run has some to spare
+ROOM = 0.7  # share of the memory that a trial may take: hours of drawing and judging take more
 
 
 def seconds_of_step(place: Place, classes: int, features, patch: int, size) -> float:
