@@ -6,8 +6,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from toolbox.errors import InputError
+
 import numpy as np
+import pytest
 from PIL import Image
+
+from dataset import prepare, read_ids
 
 SIZE = (20, 16)  # width and height of pictures
 SQUARE = [[2, 3], [9, 3], [9, 8], [2, 8]]
@@ -121,3 +126,19 @@ def cvat(root: Path, labels: dict[str, tuple], masks: dict[str, np.ndarray], pla
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(colors[mask]).save(path)
     (lists / "default.txt").write_text("\n".join(masks) + "\n")
+
+
+# ---- what is made of them ----
+
+
+def ids_of(data, stem: str) -> np.ndarray:
+    """The class ids of the mask of a picture."""
+    pair = next(pair for pair in data.pairs if pair.image.stem == stem)
+    return read_ids(pair.mask, data.table.meaning, data.source.read_values)
+
+
+def refused(folder) -> str:
+    """The sentence that a folder is refused with."""
+    with pytest.raises(InputError) as caught:
+        prepare(str(folder), "", (16, 16))
+    return str(caught.value)

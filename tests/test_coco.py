@@ -1,6 +1,5 @@
 """COCO's JSON in the layouts of Roboflow, CVAT and Label Studio, and broken ones."""
 
-from toolbox.errors import InputError
 from toolbox.shapes import decode_counts
 from toolbox.sources import open_source
 from toolbox.sources.coco import Coco
@@ -8,27 +7,16 @@ from toolbox.sources.coco import Coco
 import exports
 import numpy as np
 import pytest
-from exports import CORNER, SIZE, SQUARE, CocoFile, flat
+from exports import CORNER, SIZE, SQUARE, CocoFile, flat, ids_of, refused
 
-from dataset import prepare, read_ids
+from dataset import prepare
 
 SQUARE_RUNS = [35, 5, 11, 5, 11, 5, 11, 5, 11, 5, 11, 5, 11, 5, 184]  # 7 columns of 5, from (2, 3)
-
-
-def ids_of(data, stem: str) -> np.ndarray:
-    pair = next(pair for pair in data.pairs if pair.image.stem == stem)
-    return read_ids(pair.mask, data.table.meaning, data.source.read_values)
 
 
 def read(folder):
     assert isinstance(open_source(str(folder), ""), Coco)
     return prepare(str(folder), "", (16, 16))
-
-
-def refused(folder) -> str:
-    with pytest.raises(InputError) as caught:
-        prepare(str(folder), "", (16, 16))
-    return str(caught.value)
 
 
 def four(folder, text: CocoFile, pictures: str = "images") -> CocoFile:

@@ -1,12 +1,12 @@
 """CVAT's segmentation masks, whose colours labelmap.txt explains."""
 
-from toolbox.errors import InputError
 from toolbox.sources import open_source
 from toolbox.sources.cvat import Cvat
 
 import exports
 import numpy as np
 import pytest
+from exports import refused
 from PIL import Image
 
 from dataset import prepare, read_ids
@@ -25,12 +25,6 @@ def numbers(i: int) -> np.ndarray:
 def read(folder):
     assert isinstance(open_source(str(folder), ""), Cvat)
     return prepare(str(folder), "", (16, 16))
-
-
-def refused(folder) -> str:
-    with pytest.raises(InputError) as caught:
-        prepare(str(folder), "", (16, 16))
-    return str(caught.value)
 
 
 @pytest.fixture

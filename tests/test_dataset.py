@@ -297,3 +297,18 @@ def test_dataset_py_and_model_py_need_no_train_py_that_could_be_imported(project
     for command, words in (("dataset.py", "no problems found"), ("model.py", "parameters")):
         done = run(command, *own)
         assert done.returncode == 0 and words in done.stdout, done.stderr
+
+
+def test_a_window_is_cut_out_and_not_shrunk():
+    rows, columns = np.mgrid[:20, :30]
+    image = np.stack([rows, columns, rows], axis=2).astype(np.uint8)
+    seen = set()
+    for i in range(20):
+        augment = make_augment((8, 12), "", 1.0, (8, 12))
+        augment.set_random_state(np.random.default_rng(i), random.Random(i))
+        both = augment(image=image, mask=rows.astype(np.uint8))
+        top, left = both["image"][0, 0, :2].tolist()
+        assert np.array_equal(both["image"], image[top : top + 8, left : left + 12])
+        assert np.array_equal(both["mask"], rows[top : top + 8, left : left + 12])
+        seen.add((top, left))
+    assert len(seen) > 5

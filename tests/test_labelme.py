@@ -3,33 +3,20 @@
 import json
 import unicodedata
 
-from toolbox.errors import InputError
 from toolbox.sources import open_source
 from toolbox.sources.labelme import Labelme
 from toolbox.values import IGNORE
 
 import exports
-import numpy as np
 import pytest
-from exports import CORNER, SIZE, SQUARE, labelme, shape
+from exports import CORNER, SIZE, SQUARE, ids_of, labelme, refused, shape
 
-from dataset import prepare, read_ids
-
-
-def ids_of(data, stem: str) -> np.ndarray:
-    pair = next(pair for pair in data.pairs if pair.image.stem == stem)
-    return read_ids(pair.mask, data.table.meaning, data.source.read_values)
+from dataset import prepare
 
 
 def read(folder):
     assert isinstance(open_source(str(folder), ""), Labelme)
     return prepare(str(folder), "", (16, 16))
-
-
-def refused(folder) -> str:
-    with pytest.raises(InputError) as caught:
-        prepare(str(folder), "", (16, 16))
-    return str(caught.value)
 
 
 @pytest.fixture

@@ -449,7 +449,19 @@ def test_the_scores_name_the_last_split_that_has_masks(run_train, tmp_path):
     assert report["judged_on"] == "val" and "test" not in report
 
 
-def test_what_is_trained_on_may_be_smaller_than_what_is_judged(run_train, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "setting, trained",
+    [
+        (
+            dict(training_scale=0.7),
+            (12, 18),
+        ),  # less by multiples of 4, which this net halves to one
+        (dict(crop_size=(8, 12)), (8, 12)),
+    ],
+)
+def test_what_is_trained_on_may_be_smaller_than_what_is_judged(
+    run_train, tmp_path, monkeypatch, setting, trained
+):
     sizes = {}
     forward = train.build_model("unet", num_classes=2).__class__.forward
 
@@ -459,26 +471,9 @@ def test_what_is_trained_on_may_be_smaller_than_what_is_judged(run_train, tmp_pa
 
     monkeypatch.setattr("model.UNet.forward", note)
     draw_squares(tmp_path / "own", 8)
-    run_train(dataset="own", run_dir="run", image_size=(16, 26), training_scale=0.7)
-    assert sizes == {
-        True: {(12, 18)},
-        False: {(16, 26)},
-    }  # less by multiples of 4, which this net halves to one
+    run_train(dataset="own", run_dir="run", image_size=(16, 26), **setting)
+    assert sizes == {True: {trained}, False: {(16, 26)}}
     assert load_checkpoint(tmp_path / "unet_model.pth")["image_size"] == [16, 26]
-
-
-def test_windows_are_trained_on_and_whole_pictures_are_judged(run_train, tmp_path, monkeypatch):
-    sizes = {}
-    forward = train.build_model("unet", num_classes=2).__class__.forward
-
-    def note(self, images, *rest):
-        sizes.setdefault(self.training, set()).add(tuple(images.shape[-2:]))
-        return forward(self, images, *rest)
-
-    monkeypatch.setattr("model.UNet.forward", note)
-    draw_squares(tmp_path / "own", 8)
-    run_train(dataset="own", run_dir="run", image_size=(16, 26), crop_size=(8, 12))
-    assert sizes == {True: {(8, 12)}, False: {(16, 26)}}
 
 
 @pytest.mark.parametrize(

@@ -1,32 +1,20 @@
 """YOLO's segmentation labels in the layouts of Ultralytics, Roboflow, CVAT and Label Studio."""
 
-from toolbox.errors import InputError
 from toolbox.sources import open_source
 from toolbox.sources.yolo import Yolo
 
 import exports
 import numpy as np
 import pytest
-from exports import CORNER, SQUARE, line, yolo
+from exports import CORNER, SQUARE, ids_of, line, refused, yolo
 from PIL import Image
 
-from dataset import prepare, read_ids
-
-
-def ids_of(data, stem: str) -> np.ndarray:
-    pair = next(pair for pair in data.pairs if pair.image.stem == stem)
-    return read_ids(pair.mask, data.table.meaning, data.source.read_values)
+from dataset import prepare
 
 
 def read(folder):
     assert isinstance(open_source(str(folder), ""), Yolo)
     return prepare(str(folder), "", (16, 16))
-
-
-def refused(folder) -> str:
-    with pytest.raises(InputError) as caught:
-        prepare(str(folder), "", (16, 16))
-    return str(caught.value)
 
 
 def five(root, layout: str, splits=("train", "train", "train", "valid", "test")) -> None:

@@ -124,7 +124,7 @@ def chosen_rows(data: Data) -> list[int]:
     return [rows[i] for i in np.linspace(0, len(rows) - 1, count).round().astype(int)]
 
 
-def read_ids(data: Data, row: int) -> np.ndarray:
+def seen_mask(data: Data, row: int) -> np.ndarray:
     """A pair's class ids at the size on disk; of a huge one fewer pixels."""
     _, mask = data.read_pair(data.pairs[row], data.table.meaning, data.source.read_values)
     ratio = math.sqrt(LARGEST / mask.size)
@@ -149,7 +149,7 @@ def find_traits(data: Data) -> Traits:
     maps = []
     chosen = chosen_rows(data)
     for row in Counting(chosen, "looking at masks", len(chosen), unit="mask", leave=False):
-        mask = read_ids(data, row)
+        mask = seen_mask(data, row)
         scale = math.sqrt(data.sizes[row].prod() / mask.size)
         for i, plane in enumerate(planes(mask, classes)):
             if plane.any():
