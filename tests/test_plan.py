@@ -202,7 +202,7 @@ def test_the_recipe_is_one_that_train_py_takes_and_is_never_written_over(tmp_pat
     draw_squares(tmp_path / "möin 📷", 8)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("toolbox.cache.CACHE", tmp_path / "cache")
-    own = {"dataset": "möin 📷", "minutes": 2.0, "device": "cpu"}
+    own = {"dataset": "möin 📷", "minutes": 60.0, "device": "cpu"}
     for name, value in own.items():
         monkeypatch.setattr(plan, name, value)
     before = settings_of(vars(train))

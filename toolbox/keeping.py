@@ -12,6 +12,7 @@ from toolbox.descriptions import check_weights
 from toolbox.drawings import drawing
 from toolbox.files import locked, write_table
 from toolbox.machine import Place
+from toolbox.memory import release_memory
 from toolbox.prepared import Data
 from toolbox.progress import Progress
 from toolbox.resuming import check_beside, read_run, taken_up
@@ -162,7 +163,8 @@ class Run(Progress):
         self.seen = Thinned(state.get("seen", {}))
 
     def load_best(self) -> None:
-        """Take up the best weights, and make them unet_model.pth."""
+        """Take up the best weights, to judge by, and make them unet_model.pth."""
+        release_memory()
         path = self.folder / "best.pth"
         best = processes.from_first(lambda: read_checkpoint(path))
         check_weights(path, best["weights"], self.kept.state_dict())

@@ -3,28 +3,44 @@
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # in malloc.h
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # containers'
 SHARE = 0.9  # of the memory, for one process: the rest is the system's and other programs'
 
 
-def keep_memory() -> None:
-    """Have glibc, the C library of most Linux systems, keep what was freed for what comes next.
+def set_heap(options: Mapping[int, int]) -> ctypes.CDLL | None:
+    """Numbers and values of malloc.h's options to glibc, the C library of most Linux systems; None:
+    this is another."""
+    with suppress(AttributeError, TypeError):
+        library = ctypes.CDLL(None)
+        for number, value in options.items():
+            library.mallopt(number, value)
+        return library
+    return None
 
-    It would give each large tensor's memory back and let the system make all its pages anew a
-    moment later, a fifth of a step on CPUs.
+
+def keep_memory() -> None:
+    """Keep what was freed for what comes next, as a step asks for the same sizes again and again.
+
+    The C library would give each large tensor's memory back and let the system make all its pages
+    anew a moment later, a fifth of a step on CPUs.
     """
-    with suppress(AttributeError, TypeError):  # other C libraries have no such thing
-        set_option = ctypes.CDLL(None).mallopt
-        set_option(
-            -4, 0
-        )  # M_MMAP_MAX: no tensor gets a mapping of its own, which would end with it
-        set_option(-1, -1)  # M_TRIM_THRESHOLD: the heap never shrinks
+    # No tensor gets a mapping of its own, which would end with it; and the heap never shrinks.
+    set_heap({M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1})
+
+
+def release_memory() -> None:
+    """Give it back, and from now on too: judging asks for all sizes, and what is kept of each
+    would fill a small machine."""
+    library = set_heap({M_MMAP_MAX: 2**16, M_MMAP_THRESHOLD: 2**22, M_TRIM_THRESHOLD: 2**26})
+    if library:
+        library.malloc_trim(0)
 
 
 def memory() -> int:

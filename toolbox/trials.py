@@ -16,7 +16,7 @@ from types import ModuleType
 
 from toolbox.keeping import Run
 from toolbox.machine import Place
-from toolbox.memory import most_held
+from toolbox.memory import most_held, release_memory
 from toolbox.recipe_writing import Trial
 from toolbox.settings import settings_of
 
@@ -67,6 +67,7 @@ def few_of(split, sizes: np.ndarray):
 
 def seconds_of_judging(train: ModuleType, training: Run, place: Place) -> float:
     """All pictures of all splits, reckoned from a few by their pixels."""
+    release_memory()  # as there
     sizes = training.data.sizes
     total = 0.0
     for split in training.splits.values():
