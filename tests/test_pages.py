@@ -22,7 +22,7 @@ from toolbox.pages import cards, inference_page, markup, run_page, run_pictures
 from toolbox.pages.advising import what_to_try
 from toolbox.pages.curves import curve, ticks
 from toolbox.pages.markup import element, put_page
-from toolbox.pages.run_tables import confusion, sizes_of
+from toolbox.pages.run_tables import confusion, sizes_of, unlike_splits
 from toolbox.pages.shots import mask_uri, picture_uri
 from toolbox.pages.verdict import Outcome, should_it_go_on, what_is_weak
 
@@ -430,15 +430,27 @@ def test_the_page_says_whether_training_should_have_gone_on():
     falling = [0.3, 0.6, 0.55, 0.5, 0.45, 0.4]
     high = [0.5, 0.6, 0.7, 0.8, 0.9, 0.95]
     for train_scores, val_scores, said in (
-        (rising, rising, "Yes: validation still rose at the end, by 0.100"),
+        (rising, rising, "Probably: validation gained 0.100 mean IoU"),
         (flat, flat, "No: validation stands still; its best was step 500 of 600."),
         (high, falling, "No: validation was best at step 200 of 600, and longer"),
         (high, falling, "the pictures are learnt by heart"),
         (high[:2], rising[:2], "With 2 evaluation(s) it can't be told"),
+        (flat, high, "Validation is above training"),
     ):
         words = should_it_go_on(outcome(GOOD, history_of(train_scores, val_scores)))
         assert said in words
     assert "no evaluation" in should_it_go_on(outcome(GOOD))
+    by_length = outcome(GOOD, history_of(rising, rising), lr_schedule="cosine")
+    assert "however flat its end" in should_it_go_on(by_length)
+
+
+def test_a_split_with_far_fewer_pixels_of_a_class_is_said_to_be_unlike():
+    shares = {"train": np.array([0.9, 0.1]), "val": np.array([0.98, 0.02])}
+    (said,) = unlike_splits(["sky", "pole"], shares)
+    assert said == "val is unlike train: pole has 2.0% of its pixels, and 10% in train."
+    assert not unlike_splits(["sky", "pole"], {"train": shares["train"], "val": shares["train"]})
+    rare = np.array([0.999, 0.001])
+    assert not unlike_splits(["sky", "pole"], {"train": rare, "test": np.array([1.0, 0.0])})
 
 
 def test_what_to_try_follows_from_the_figures_and_is_not_what_is_set_already():
@@ -483,7 +495,7 @@ def test_a_curve_of_one_evaluation_is_drawn():
 def test_the_commonest_sizes_are_named(make_training):
     data = make_training().data
     data.sizes = np.array([[20, 30]] * 3 + [[i, 9] for i in range(1, 6)])
-    assert sizes_of(data) == "30×20 (3), 9×1 (1), 9×2 (1), 9×3 (1), 2 more"
+    assert sizes_of(data) == "30×20 (3), 9×1 (1), 9×2 (1), 9×3 (1), 2 other sizes (2)"
 
 
 # ---- inference's page ----

@@ -72,7 +72,9 @@ def rare_classes(found: Outcome) -> str:
         )
     if not found.constants["class_weights"] and found.constants["loss"].startswith(("ce", "focal")):
         cures.append("class_weights=0.5")
-    cures.append("more pictures of it")
+    if found.constants["patch"] > 1:
+        cures.append("patch=1, every pixel by itself, though a step then takes much longer")
+    cures.append("more training pictures with it")
     return f"{words}: {'; or '.join(cures)}"
 
 
@@ -89,7 +91,7 @@ def unclear_masks(found: Outcome) -> str:
     one, two = called(found.names[i]), called(found.names[other])
     return (
         f"look at the masks of {one} and {two}: {percent(share)} of {one} is taken for {two}; "
-        "where they are not drawn alike in all pictures, no setting helps"
+        "where they are not drawn alike in all pictures, settings help little"
     )
 
 

@@ -32,7 +32,8 @@ class Axes:
     def __init__(self, points: Points):
         steps, values = [step for step, _ in points], [value for _, value in points]
         self.last = max(steps)
-        self.steps = [step for step in ticks(0, self.last) if step <= self.last]
+        self.steps = [step for step in ticks(0, self.last) if step <= 0.87 * self.last]
+        self.steps.append(self.last)
         self.values = ticks(min(values), max(values))
 
     def x(self, step: float) -> float:
@@ -49,9 +50,9 @@ class Axes:
             parts.append(element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_="grid"))
             parts.append(element("text", f"{value:g}", x=LEFT - 6, y=y + 4, class_="end"))
         for step in self.steps:
-            middle = {"x": self.x(step), "y": HEIGHT - 16, "class_": "middle"}
+            middle = {"x": self.x(step), "y": HEIGHT - 18, "class_": "middle"}
             parts.append(element("text", f"{step:,.0f}", **middle))
-        foot = {"x": (LEFT + WIDTH - RIGHT) / 2, "y": HEIGHT - 2, "class_": "middle"}
+        foot = {"x": (LEFT + WIDTH - RIGHT) / 2, "y": HEIGHT - 4, "class_": "middle"}
         return [*parts, element("text", "step", **foot)]
 
 

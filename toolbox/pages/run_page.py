@@ -30,6 +30,7 @@ from toolbox.pages.verdict import Outcome, should_it_go_on, what_is_weak
 from toolbox.runs import depends_on_length
 
 import numpy as np
+import torch
 
 MAKER = "train.py"
 NETS = {"unet": "U-Net", "unet++": "UNet++"}
@@ -66,7 +67,8 @@ def top(run: Run, report: dict) -> Html:
     scores = report[split]
     count = len(run.data.splits[split])
     sure = interval(scores, "mean_iou_interval")
-    between = element("span", f"95 % interval {sure}", class_="interval") if sure else None
+    said = f"95 % interval {sure} for other such pictures; another seed adds to it"
+    between = element("span", said, class_="interval") if sure else None
     baseline = scores["baseline"]
     compared = (
         f"always answering {called(baseline['class'])} would score "
@@ -79,7 +81,8 @@ def top(run: Run, report: dict) -> Html:
     accuracy = scores["pixel_accuracy"]
     lines = [
         f"mean IoU on {count:,} {split} picture{'' if count == 1 else 's'}; {compared}.",
-        f"{percent(accuracy)} of the pixels are right; mean Dice {in_digits(scores['mean_dice'])}.",
+        f"{percent(accuracy)} of the pixels are right, where large classes count most; mean Dice "
+        f"{in_digits(scores['mean_dice'])}.",
         f"Mean IoU of the other splits: {', '.join(others)}." if others else "",
     ]
     if split != "test":
@@ -89,8 +92,8 @@ def top(run: Run, report: dict) -> Html:
         )
     number = element("p", element("b", in_digits(scores["mean_iou"])), between, class_="score")
     name = element("h1", f"{called(run.data.name)}: how the run went")
-    said = [element("p", line) for line in lines if line]
-    return element("header", name, element("p", in_one_line(run, report)), number, said)
+    under = [element("p", line) for line in lines if line]
+    return element("header", name, element("p", in_one_line(run, report)), number, under)
 
 
 def in_words(found: Outcome) -> list[Html]:
@@ -119,7 +122,15 @@ def curves(run: Run, best: int) -> list[Html]:
     heads = ["step", *(key.replace("_", " ").replace("iou", "IoU") for key in keys)]
     figures = table("Every evaluation", heads, rows, class_="figures")
     folded = element("details", element("summary", "The figures"), figures)
-    return [line_keys(best), element("div", drawn, class_="curves"), folded]
+    looked_at = run.constants["eval_iterations"]
+    few = f"{looked_at:,} batches of pictures" if looked_at else "all pictures"
+    words = (
+        f"An evaluation looks at {few} at the size that the net sees, so it differs a little from "
+        "the scores of this page: those are of all pictures at their own size, with the weights "
+        "that were kept."
+    )
+    note = element("p", words, class_="note")
+    return [line_keys(best), element("div", drawn, class_="curves"), note, folded]
 
 
 # ---- how to repeat it ----
@@ -165,7 +176,11 @@ def how_to(run: Run, given: Sequence[str]) -> list[Html]:
     recipe = element("pre", element("code", "\n".join(lines)), tabindex="0")
     words = "All its constants, as a recipe: save them as again.py, then python train.py again.py"
     return [
-        element("p", "To repeat it, with train.py as it is now:"),
+        element(
+            "p",
+            "To repeat it, while train.py and the recipe stay as they are (the list at the end of "
+            f"this page needs neither). It ran on {run.place} with PyTorch {torch.__version__}:",
+        ),
         command("train.py", kept),
         element("p", going_on),
         command("train.py", longer),
@@ -198,7 +213,9 @@ def run_page(
     classes = classes_table(report[split], class_table.colors, counts, split)
     both = [
         section("classes", "Classes", classes),
-        section("confusion", "What is taken for what", confusion(counts, class_table.names)),
+        section(
+            "confusion", "Confusion: what is taken for what", confusion(counts, class_table.names)
+        ),
     ]
     parts = [
         top(run, report),
@@ -208,7 +225,7 @@ def run_page(
         section("pictures", "Worst and best pictures", judged_pictures(run, split, groups)),
         section("data", "The data", data_at_a_glance(run.data)),
         section("settings", "Settings", settings_table(run.constants)),
-        section("again", "Again", how_to(run, sys.argv[1:])),
+        section("again", "To repeat it", how_to(run, sys.argv[1:])),
     ]
     title = f"{called(run.data.name)}: mean IoU {in_digits(report[split]['mean_iou'])}"
     return page(MAKER, title, "run.js", parts)

@@ -62,7 +62,8 @@ def figure(one: Titled, views: Sequence[str]) -> Html:
 
 def slider() -> Html:
     """Which of the four views all pictures show; hidden where no script can move it."""
-    names = element("span", " · ".join(VIEWS), id="view-names", class_="note")
+    said = f"{' · '.join(VIEWS)}; a click on a picture moves on"
+    names = element("span", said, id="view-names", class_="note")
     label = element("label", "Show: ", element("output", "errors", id="view"), for_="views")
     bar = {"min": 0, "max": len(VIEWS) - 1, "value": len(VIEWS) - 1, "step": 1}
     moved = element("input", type="range", id="views", aria_describedby="view-names", **bar)
@@ -71,7 +72,7 @@ def slider() -> Html:
 
 def judged_pictures(run: Run, split: str, groups: dict[str, Sequence[Titled]]) -> list[Html]:
     """The pictures of each group under its heading, as many as the page has room for."""
-    words = "Errors: wrong pixels are orange, ignored ones white, the rest is grey."
+    words = "In errors wrong pixels are orange and right ones grey. Ignored ones are white."
     table, left = run.data.table, MOST
     parts = [slider(), element("p", words, class_="note"), color_keys(table.names, table.colors)]
     for heading, pictures in groups.items():

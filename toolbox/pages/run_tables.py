@@ -21,6 +21,8 @@ from toolbox.values import IGNORE
 
 import numpy as np
 
+SEEN = 0.005  # share of the pixels below which a class tells little of a split
+UNLIKE = 3  # times as many pixels in one split as in the other
 MOST = 40  # classes that a matrix is readable with; of more, the pairs most often confused
 INTERVAL = "95 % interval"
 
@@ -43,7 +45,8 @@ def sizes_of(data: Data) -> str:
     counted = Counter(map(tuple, data.sizes.tolist())).most_common()
     words = [f"{width}×{height} ({count:,})" for (height, width), count in counted[:4]]
     if len(counted) > 4:
-        words.append(f"{len(counted) - 4} more")
+        pictures = sum(count for _, count in counted[4:])
+        words.append(f"{len(counted) - 4} other sizes ({pictures:,})")
     return ", ".join(words)
 
 
@@ -72,9 +75,24 @@ def data_at_a_glance(data: Data) -> list[Html]:
         if name != "ignored" or any(shares):
             cells = [percent(share) if share else "–" for share in shares]
             rows.append([[swatch(color), called(name)], *cells])
-    shares = table("Share of pixels", ["class", *data.splits], rows, class_="figures")
-    parts += [shares, *(element("p", note, class_="note") for note in data.notes)]
-    return parts
+    shares = table("Share of all pixels", ["class", *data.splits], rows, class_="figures")
+    words = [*data.notes, *unlike_splits(names, dict(zip(data.splits, columns)))]
+    return [*parts, shares, *(element("p", word, class_="note") for word in words)]
+
+
+def unlike_splits(names: Sequence[str], shares: dict[str, np.ndarray]) -> list[str]:
+    """Each split whose pixels of a class are far fewer or far more than in training."""
+    said = []
+    for split, there in shares.items():
+        few, many = np.sort([shares["train"], there], axis=0)
+        ratio = np.where(many >= SEEN, many / np.maximum(few, 1e-6), 0)
+        most = int(ratio.argmax())
+        if ratio[most] >= UNLIKE:
+            said.append(
+                f"{split} is unlike train: {called(names[most])} has {percent(there[most])} of its "
+                f"pixels, and {percent(shares['train'][most])} in train."
+            )
+    return said
 
 
 # ---- the classes ----
@@ -121,7 +139,7 @@ def class_row(entry: dict, color: Sequence[int], heads: Sequence[str], found: li
 def classes_table(scores: dict, colors: Sequence, counts: np.ndarray, split: str) -> list[Html]:
     """The classes, the weakest first; those that are not judged last."""
     classes = scores["classes"]
-    heads = ["class", "IoU", "Dice", "recall", "precision", "share"]
+    heads = ["class", "IoU", "Dice", "recall", "precision", "share of known pixels"]
     if any(interval(entry, "iou_interval") for entry in classes):
         heads.insert(2, INTERVAL)
     if any("pictures" in entry for entry in classes):
@@ -179,7 +197,10 @@ def matrix(counts: np.ndarray, names: Sequence[str]) -> Html:
     sums = [element("td", percent(value), class_="sum") for value in precision]
     foot = element("tr", element("th", "precision", scope="row"), sums, element("td"))
     corner = element("th", "true ↓ taken for →", scope="col", class_="corner")
-    caption = "Each true class's pixels by the class they were taken for, in per cent of the row"
+    caption = (
+        "Each true class's pixels by the class they were taken for, in per cent of the row; less "
+        "than a half is left blank"
+    )
     head = element("thead", element("tr", corner, heads, ends))
     body = [element("tbody", rows), element("tfoot", foot)]
     whole = element("table", element("caption", caption), head, body, class_="matrix")
@@ -197,7 +218,7 @@ def confused_pairs(counts: np.ndarray, names: Sequence[str]) -> Html:
     for share, name, other, count in sorted(pairs, reverse=True)[:MOST]:
         rows.append([name, other, percent(share), f"{count:,}"])
     caption = "The classes that lose most to another"
-    return table(caption, ["true", "taken for", "share", "pixels"], rows, class_="figures")
+    return table(caption, ["true", "taken for", "share of it", "pixels"], rows, class_="figures")
 
 
 def confusion(counts: np.ndarray, names: Sequence[str]) -> Html:

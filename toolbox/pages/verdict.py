@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from toolbox.pages.markup import called, percent
+from toolbox.runs import depends_on_length
 
 import numpy as np
 
@@ -13,6 +14,7 @@ RISING = 0.01  # mean IoU in the last third of a run: it was not done
 STILL = 0.003  # less than this is standing still
 BY_HEART = 0.2  # that training is above validation, as in the warnings while the run goes on
 AHEAD = 0.1
+BEHIND = 0.1  # mean IoU, that a weak class is below it
 RARE = 0.02  # of all pixels
 CONFUSED = 0.1  # of a class's pixels, taken for one other class
 FEW_PICTURES = 20
@@ -74,7 +76,8 @@ def weak_class(found: Outcome, i: int) -> str:
         parts.append(f"{percent(share)} of its pixels are taken for {called(found.names[other])}")
     other, share = made_of(counts, i)
     if share >= 0.01:
-        parts.append(f"{percent(share)} of what is taken for it is {called(found.names[other])}")
+        really = called(found.names[other])
+        parts.append(f"{percent(share)} of the pixels that are called {name} are {really}")
     return f"{name} has IoU {found.iou(i):.2f}" + (f": {', and '.join(parts)}" if parts else "")
 
 
@@ -90,7 +93,8 @@ def what_is_weak(found: Outcome) -> str:
         lowest = found.iou(present[0])
         words = f"No class falls behind: all have IoU {lowest:.2f} or more. The lowest: "
         return f"{words}{weak_class(found, present[0])}."
-    weak = [weak_class(found, i) for i in present[: 2 if len(present) > 2 else 1]]
+    behind = [i for i in present if found.iou(i) < found.scores["mean_iou"] - BEHIND]
+    weak = [weak_class(found, i) for i in behind[:4] or present[:1]]
     return f"The weakest: {'. Then '.join(weak)}."
 
 
@@ -135,10 +139,25 @@ def gap_in_words(found: Outcome) -> str:
     train, val = number_of(last, "train_mean_iou"), number_of(last, "val_mean_iou")
     pair = f"mean IoU {train:.2f} on training pictures, {val:.2f} on validation at the end"
     if gap_of(found) > BY_HEART:
-        return f"Training is far above validation ({pair}): the pictures are learnt by heart."
+        return (
+            f"Training is far above validation ({pair}): the pictures are learnt by heart "
+            "(overfitting)."
+        )
     if gap_of(found) > AHEAD:
         return f"Training is ahead of validation ({pair}): it begins to learn them by heart."
+    if gap_of(found) < -RISING:
+        return (
+            f"Validation is above training ({pair}): its pictures are the easier ones, by chance "
+            "or by choice, and nothing is learnt by heart."
+        )
     return f"Training and validation stay together ({pair}): little is learnt by heart."
+
+
+def flat_end(found: Outcome) -> str:
+    """Why a curve that ends flat does not say that all is learnt."""
+    if not depends_on_length(found.constants):
+        return ""
+    return ", however flat its end: the learning rate is next to nothing by then"
 
 
 def should_it_go_on(found: Outcome) -> str:
@@ -157,8 +176,8 @@ def should_it_go_on(found: Outcome) -> str:
         )
     elif is_rising(found):
         words = (
-            f"Yes: validation still rose at the end, by {late_rise(history):.3f} mean IoU in the "
-            "last third of the evaluations."
+            f"Probably: validation gained {late_rise(history):.3f} mean IoU in the last third of "
+            f"the evaluations{flat_end(found)}."
         )
     elif late_rise(history) <= STILL:
         words = (
@@ -166,7 +185,7 @@ def should_it_go_on(found: Outcome) -> str:
         )
     else:
         words = (
-            f"A little: validation rose by {late_rise(history):.3f} mean IoU in the last third of "
-            "the evaluations."
+            f"It would gain little: validation rose by {late_rise(history):.3f} mean IoU in the "
+            "last third of the evaluations."
         )
     return f"{words} {gap_in_words(found)}"
