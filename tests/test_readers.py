@@ -5,6 +5,7 @@ from toolbox.errors import InputError
 from toolbox.masks import IGNORE
 from toolbox.sources import open_source
 from toolbox.sources.voc import VOC
+from toolbox.splits import fold_splits
 
 import layouts
 import numpy as np
@@ -221,6 +222,21 @@ def test_camvid_reads_the_segnet_layout_and_ignores_void(tmp_path):
     for row in range(9):
         values = values_of(data, row, range(12))
         assert ids_by_value(data, row, values) == {**{i: i for i in range(11)}, 11: IGNORE}
+
+
+def test_camvid_knows_the_film_of_each_picture_so_that_folds_leave_one_out(tmp_path):
+    root = layouts.make_camvid(tmp_path / "camvid", ("train", "val"))
+    for path in sorted(root.rglob("*_2.png")):
+        path.rename(path.with_name(f"0006R0_{path.name}"))
+    source = open_source("camvid", str(tmp_path))
+    films = [pair.group for pair in source.pairs]
+    assert sorted(set(films)) == ["0006R0", "Seq"]
+    for splits in fold_splits(source.pairs, range(6), folds=2, seed=0):
+        judged = {films[row] for row in splits["fold"]}
+        assert len(judged) == 1 and not judged & {films[row] for row in splits["train"]}
+    layouts.save(root / "train" / "alone.png", layouts.grid([1], 0)[0])
+    layouts.save(root / "trainannot" / "alone.png", layouts.grid([1], 0)[1])
+    assert "" in {pair.group for pair in open_source("camvid", str(tmp_path)).pairs}
 
 
 def test_camvid_without_test_masks_is_judged_on_val_and_says_so(tmp_path):

@@ -4,6 +4,12 @@ from toolbox.sources.base import SPLITS, Pair, Source
 from toolbox.values import IGNORE, Table
 
 
+def film_of(stem: str) -> str:
+    """The drive that a picture is a moment of, such as 0016E5 of 0016E5_08159."""
+    film, separator, _ = stem.partition("_")
+    return film if separator else ""
+
+
 class CamVid(Source):
     """The SegNet layout: train/ and trainannot/, val/ and valannot/, test/ and testannot/; grey
     masks of ids, 11 is void."""
@@ -28,7 +34,7 @@ class CamVid(Source):
             if (self.root / split).is_dir():
                 masks = self.root / f"{split}annot"
                 pairs += self.match_folders(self.root / split, masks, split)
-        return pairs
+        return [pair._replace(group=film_of(pair.image.stem)) for pair in pairs]
 
     def table(self) -> Table:
         meaning = {value: value for value in range(11)}
