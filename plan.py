@@ -27,7 +27,7 @@ from toolbox.processes import cores, processes
 from toolbox.recipe_writing import Trial, expectation, recipe_path, recipe_text, set_steps
 from toolbox.settings import check, check_value, read_constants, run_script
 from toolbox.traits import Traits, find_traits
-from toolbox.trials import now, seconds_to_import, try_out
+from toolbox.trials import FIRST_SIZE, difficulty, now, seconds_to_import, try_out
 
 import torch
 
@@ -149,20 +149,22 @@ def main() -> None:
         raise InputError("plan.py runs in one process; start it without torchrun")
     check_writable(Path("recipes"))
     place = Place(device, precision)
-    data = prepare(dataset, data_dir, (64, 64), cache=False, seed=seed)
-    traits = find_traits(data)
-    pace = pace_here(
-        place, len(data.table.names), max(traits.shape), room_on_disk() / len(data.pairs)
-    )
     own = {"dataset": dataset, "data_dir": data_dir, "seed": seed}
     for name, value in (("device", device), ("precision", precision)):
         if value != "auto":
             own[name] = value
     constants = read_constants() | own
+    data = prepare(dataset, data_dir, FIRST_SIZE, constants["cache"], seed)
+    traits = find_traits(data)
+    print("timing some nets and sizes here, and trying out the best: about a minute", flush=True)
+    pace = pace_here(
+        place, len(data.table.names), max(traits.shape), room_on_disk() / len(data.pairs)
+    )
     constants.update(batch_size=choosing.BATCH, accum_steps=1)
     constants["eval_iterations"] = constants["eval_iterations"] or 16
     seconds = 60 * minutes / max(1, constants["folds"])
     with memory_explained(str(place), constants):
+        traits.difficulty = difficulty(train, constants, place)
         plan, best, trial = plan_that_fits(constants, place, traits, pace, 0.8 * seconds)
         later = choosing.best_candidate(traits, pace, 1.6 * seconds)
     set_steps(plan, constants, trial, seconds - seconds_to_import(train), traits.pictures)

@@ -77,6 +77,14 @@ def test_labels_that_differ_by_case_or_blanks_are_named_as_probably_one(folder):
     assert "'Auto' and 'auto ' are probably one class: they differ by case or blanks" in notes
 
 
+def test_a_label_in_one_picture_that_is_nearly_anothers_is_named_with_its_file(folder):
+    for name in "efghi":
+        labelme(folder / f"{name}.jpg", [shape("Auto", SQUARE)])
+    labelme(folder / "j.jpg", [shape("Atuo", SQUARE), shape("weg", CORNER)])
+    (said,) = [note for note in read(folder).notes if "slip" in note]
+    assert said.startswith("'Atuo' is in j.json alone, and 'Auto' in 9 pictures")
+
+
 def test_a_picture_without_a_json_is_left_out_and_counted(folder):
     exports.save_picture(folder / "new.png", 7)
     data = read(folder)

@@ -44,6 +44,14 @@ def test_row_21_16_bits_are_scaled_not_clipped(tmp_path):
     assert np.array_equal(read_image(tmp_path / "deep.png")[..., 1], COLORS[..., 0])
 
 
+def test_row_21_pictures_of_12_bits_are_as_light_as_they_were(tmp_path):
+    """Cameras save them as 16 bits, of which they leave the highest four unused."""
+    twelve = COLORS[..., 0].astype(np.uint16) * 16
+    Image.fromarray(twelve).save(tmp_path / "camera.tif")
+    seen = read_image(tmp_path / "camera.tif")[..., 1]
+    assert np.abs(seen.astype(int) - COLORS[..., 0]).max() <= 1
+
+
 def test_row_21_a_hole_in_a_measured_picture_does_not_blacken_the_rest(tmp_path):
     values = COLORS[..., 0].astype(np.float32)
     values[0, 0] = np.nan

@@ -10,6 +10,7 @@ from toolbox.recipe_writing import Trial, set_steps
 from toolbox.recipes import read_recipe
 from toolbox.settings import read_constants, settings_of, training_size
 from toolbox.traits import Traits, find_traits, thickness_of
+from toolbox.trials import difficulty
 
 import cv2
 import numpy as np
@@ -171,6 +172,34 @@ def test_rare_classes_count_more():
     for share, weight in (((0.5, 0.3, 0.2), 0.0), ((0.9, 0.09, 0.01), 0.5)):
         traits = made_up((), names=names, kept=kept, thickness=thick, share=np.array(share))
         assert plan_for(traits)["class_weights"] == weight
+
+
+def test_of_what_is_learnt_at_once_a_step_sees_more():
+    seen = []
+    for hard in (0.01, 0.7):
+        traits = made_up([1.0, 0.99, 0.98], difficulty=hard)
+        best = choosing.best_candidate(traits, pace(10), 100)
+        seen.append((best.part, best.views))
+    (part, views), (hard_part, hard_views) = seen
+    assert part == 1 > hard_part and views < hard_views / 2
+
+
+def test_noise_is_seen_to_be_harder_than_squares(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("toolbox.cache.CACHE", tmp_path / "cache")
+    draw_squares(tmp_path / "squares", 8)
+    draw_squares(tmp_path / "noise", 8)
+    rng = np.random.default_rng(0)
+    for path in (tmp_path / "noise" / "masks").iterdir():
+        mask = np.asarray(Image.open(path)).copy()
+        rng.shuffle(mask.reshape(-1))
+        Image.fromarray(mask).save(path)
+    own = {"data_dir": ".", "eval_iterations": 16, "device": "cpu"}
+    found = [
+        difficulty(train, {**read_constants(), **own, "dataset": name}, Place("cpu", "fp32"))
+        for name in ("squares", "noise")
+    ]
+    assert found[0] < 0.02 and found[1] > 0.06, found
 
 
 def test_few_pictures_are_changed_more_than_many():

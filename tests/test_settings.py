@@ -271,9 +271,28 @@ def test_an_argument_that_is_nothing_gets_the_likely_cure(monkeypatch, argument,
     assert sentence in str(caught.value)
 
 
-def test_a_picture_that_is_not_there_is_named():
-    with pytest.raises(InputError, match="there is no file or folder 'nope.jpg'; expected"):
+def test_a_picture_that_is_not_there_is_named_and_so_is_what_is_called_nearly_so(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="there is no file or folder 'nope.jpg'; .*=value$"):
         override(dict(input_dir="x"), ["nope.jpg"])
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "my_cells.py").touch()
+    for given, wrong, there in (
+        (dict(input_dir="x"), "photo", "photos"),
+        (dict(input_dir="x"), str(tmp_path / "photo"), f"{tmp_path.as_posix()}/photos"),
+        (dict(dataset="x"), "recipes/my_cels.py", "recipes/my_cells.py"),
+    ):
+        with pytest.raises(InputError, match=rf"; did you mean {there}\?$"):
+            override(given, [wrong])
+
+
+def test_a_recipe_is_nothing_for_a_script_that_has_a_checkpoint(tmp_path):
+    (tmp_path / "mine.py").write_text('dataset = "mine"\n')
+    with pytest.raises(InputError, match="mine.py is a recipe, for train.py; .* checkpoint=FILE"):
+        override(dict(checkpoint="x", input_dir="y"), [str(tmp_path / "mine.py")])
 
 
 def test_a_path_alone_is_what_it_looks_like(tmp_path, monkeypatch):

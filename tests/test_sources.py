@@ -117,6 +117,8 @@ def test_a_data_set_that_is_not_there_is_named(tmp_path):
     ):
         prepare("cityscape", str(tmp_path), (16, 16))
     (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=f"did you mean {tmp_path.as_posix()}/empty"):
+        prepare("emptyy", str(tmp_path), (16, 16))
     with pytest.raises(
         InputError, match="looked for\n  images/ and masks/(.|\n)*and found: nothing"
     ):

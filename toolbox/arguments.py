@@ -10,6 +10,7 @@ from pathlib import Path
 from toolbox.archives import is_archive
 from toolbox.constants import settings_of
 from toolbox.errors import InputError
+from toolbox.files import nearby_hint
 from toolbox.kinds import Kind, check_value, kind_of
 from toolbox.recipes import read_recipe
 
@@ -52,6 +53,15 @@ def set_path(module: dict, path: str, inputs: list[str]) -> None:
         raise InputError(f"{path} is no recipe; expected a .py file of constants, or name=value")
 
 
+def check_takes_recipes(path: str, known: Collection[str]) -> None:
+    """Scripts that use a checkpoint find all that a recipe says in it."""
+    if "checkpoint" in known and "dataset" not in known:
+        raise InputError(
+            f"{path} is a recipe, for train.py; what it said stands in the checkpoint, which is "
+            "all that is needed: leave it out, or name another with checkpoint=FILE"
+        )
+
+
 def not_understood(argument: str, known: Collection[str]) -> InputError:
     """What to say of an argument that is nothing."""
     stem = Path(argument).stem
@@ -60,7 +70,7 @@ def not_understood(argument: str, known: Collection[str]) -> InputError:
     if "input_dir" in known and name not in known:
         return InputError(
             f"there is no file or folder {argument!r}; expected pictures, a folder of them, or "
-            "name=value"
+            f"name=value{nearby_hint(argument)}"
         )
     if Path("recipes", f"{stem}.py").is_file():
         hint = f"; did you mean recipes/{stem}.py?"
@@ -68,6 +78,8 @@ def not_understood(argument: str, known: Collection[str]) -> InputError:
         hint = f"; write {name}=VALUE, without blanks"
     elif "dataset" in known and name.isidentifier():
         hint = f"; for a data set, write dataset={argument}"
+    else:
+        hint = nearby_hint(argument)
     return InputError(f"{argument!r} is neither a recipe's file nor name=value{hint}")
 
 
@@ -83,6 +95,7 @@ def override(module: dict, arguments: Sequence[str]) -> None:
         if equals and name.isidentifier() and not is_there:
             set_constant(module, name, text, is_words=True)
         elif is_there and argument.endswith(".py") and os.path.isfile(argument):
+            check_takes_recipes(argument, known)
             for name, value in read_recipe(argument, hardware).items():
                 set_constant(module, name, value, is_words=False)
         elif is_there:

@@ -15,6 +15,8 @@ PARTS = (1.0, 0.5, 0.25, 0.125)  # of a picture that a step may see
 LEAST_SIDE = 96  # of such a part
 SMALLER = 0.83  # training_scale beside zoom, which shows things larger than whole pictures do
 BATCH = 4
+FIRST_VIEWS = 400  # after which it is seen how hard the task is
+EASY = 0.03  # of a lower difficulty no more is made: some steps are needed for anything
 ENOUGH_VIEWS = 16_000  # pictures, or parts of them, seen: from here on a wider net learns more
 PLACED = 0.1  # from here on where a class is tells up from down, or left from right
 
@@ -101,14 +103,15 @@ def is_placed(traits: Traits) -> bool:
 
 def hoped_for(traits: Traits, image_size: Size, patch: int, part: float, views: float) -> float:
     """What may be hoped for, to compare candidates by: what the size leaves, to the third power, as
-    what is hardly there is hardly learnt either; less for few views, for squares, and for parts
-    that hide where in the picture they are."""
+    what is hardly there is hardly learnt either; less for few views and for squares, the more the
+    harder the task is, and for parts that hide where in the picture they are."""
     left = kept_at(traits, image_size) ** 3
-    unlearnt = 0.04 * math.sqrt(len(traits.names)) * math.sqrt(1000 / views)
+    hard = max(EASY, traits.difficulty)
+    unlearnt = 0.35 * hard * math.sqrt(FIRST_VIEWS / views)
     coarse = 0.0
     if patch > 1:  # few squares show little
         squares = math.prod(image_size) / patch**2
-        coarse = 0.06 * (3500 / squares) ** 0.7
+        coarse = 0.06 * min(1, hard / 0.2) * (3500 / squares) ** 0.7
     blind = (0.03 if is_placed(traits) else 0.005) * math.log2(1 / part)
     return left - unlearnt - coarse - blind
 
@@ -170,7 +173,7 @@ def as_size(size: Sequence[int]) -> str:
 
 
 def differs(now: Candidate, later: Candidate) -> str:
-    """What more time would be for."""
+    """What more time would bring, roughly, and by what."""
     parts = []
     if later.image_size != now.image_size:
         parts.append(f"pictures at {as_size(later.image_size)}")
@@ -181,6 +184,7 @@ def differs(now: Candidate, later: Candidate) -> str:
     if later.part != now.part:
         parts.append("whole pictures" if later.part == 1 else f"{later.part:.0%} of each at a time")
     if later.features != now.features:
-        parts.append(f"a net of {', '.join(map(str, later.features))} channels")
-    parts.append(f"{later.views:,.0f} views of pictures in place of {now.views:,.0f}")
-    return "; ".join(parts)
+        parts.append(f"a net of ({', '.join(map(str, later.features))}) channels")
+    parts.append(f"pictures are seen {later.views:,.0f} times in all, not {now.views:,.0f}")
+    gain = max(0.0, later.value - now.value)
+    return f"perhaps {gain:.2f} more mean IoU, by {'; '.join(parts)}"

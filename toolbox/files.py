@@ -2,6 +2,7 @@
 whether files changed."""
 
 import csv
+import difflib
 import errno
 import hashlib
 import io
@@ -196,3 +197,13 @@ def locked(folder: Path) -> Iterator[None]:
         if not has_begun:
             with suppress(OSError):  # the folder may be gone
                 path.touch()
+
+
+def nearby_hint(path: str) -> str:
+    """A hint at what lies where a path leads and is called nearly so."""
+    folder = Path(path).parent
+    with suppress(OSError, ValueError):
+        names = [one.name for one in folder.iterdir()]
+        likely = difflib.get_close_matches(Path(path).name, names, n=1, cutoff=0.8)
+        return f"; did you mean {(folder / likely[0]).as_posix()}?" if likely else ""
+    return ""

@@ -1,5 +1,4 @@
-"""Reading pictures and masks: any kind of file to RGB, a mask's pixels as they lie on disk,
-sizes."""
+"""Reading pictures and masks: any file to RGB, a mask's pixels as they lie on disk, sizes."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -82,10 +81,11 @@ def opened(path: Path) -> Iterator[Image.Image]:
 
 
 def to_8_bits(picture: Image.Image) -> Image.Image:
-    """A grey picture of more bits, by its range: clipped to 8, nearly all of it would turn
-    white."""
+    """A grey picture of more bits, by its range (cameras of 12 leave the highest of 16 unused):
+    clipped to 8, nearly all would turn white."""
     values = np.nan_to_num(np.asarray(picture, np.float32), posinf=0, neginf=0)
-    top = 65535 if picture.mode.startswith("I;16") else max(values.max(), 1)
+    top = max(values.max(), 1)
+    top = (4095 if top <= 4095 else 65535) if picture.mode.startswith("I;16") else top
     return Image.fromarray(np.clip(values * (255 / top) + 0.5, 0, 255).astype(np.uint8))
 
 

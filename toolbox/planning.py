@@ -43,8 +43,8 @@ def why_size(traits: Traits, best: Candidate) -> str:
     at_half = min(traits.kept, key=lambda one: abs(one[0] - size[0] / 2))
     words = (
         f"pictures are typically {as_size(traits.shape)}; {name}, which shrinking hurts most, is "
-        f"{traits.thickness[thin]:.0f} pixels thick along half of its middle lines; a net without "
-        f"mistakes would have it at IoU {traits.kept[size][thin]:.2f} here"
+        f"about {traits.thickness[thin]:.0f} pixels thick; a net without mistakes would have it at "
+        f"IoU {traits.kept[size][thin]:.2f} at this size"
     )
     if at_half != size:
         words += f", and at {as_size(at_half)} at {traits.kept[at_half][thin]:.2f}"

@@ -33,6 +33,7 @@ class Traits:
     kept: dict[tuple[int, int], np.ndarray]  # (K,) IoU that is left after shrinking to a size
     upside_down: float  # how unlike the classes' places are if pictures are turned upside down
     mirrored: float  # and from left to right: 0 alike; NaN where there are too few to tell
+    difficulty: float = 0.2  # what a small net lacks in mean IoU after a few steps
 
 
 def thickness_of(inside: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
+from toolbox.choosing import BATCH, FIRST_VIEWS
 from toolbox.keeping import Run
 from toolbox.machine import Place
 from toolbox.memory import most_held, release_memory
@@ -25,6 +26,7 @@ import torch
 
 TRYING = 8.0  # seconds of steps that the prediction is made from
 PLOTS = 5.0  # seconds, at the end: curves, matrix and what else is plotted
+FIRST_SIZE = (96, 96)  # small enough for a try in seconds
 WARM = 2  # steps that are not counted: the first ones compile, or ask for memory
 
 
@@ -54,6 +56,24 @@ def seconds_to_import(train: ModuleType) -> float:
     began = time.perf_counter()
     subprocess.run(command, cwd=Path(train.__file__).parent, check=True)
     return time.perf_counter() - began
+
+
+def difficulty(train: ModuleType, constants: dict, place: Place) -> float:
+    """What a small net on small pictures lacks in mean IoU, on those that it has just seen."""
+    first = {"image_size": FIRST_SIZE, "crop_size": (0, 0), "training_scale": 1.0, "patch": 1}
+    first |= {"features": (16, 32, 64), "augment": "flip", "lr_schedule": "cosine"}
+    first |= {"batch_size": BATCH, "training_iterations": FIRST_VIEWS // BATCH, "warmup_steps": 20}
+    with constants_of(train, {**constants, **first}):
+        names = ("dataset", "data_dir", "image_size", "cache", "seed")
+        data = train.prepare(*[getattr(train, name) for name in names])
+        training = train.Training(data, place)
+        workers = place.workers(constants["num_workers"])
+        batches = train.training_batches(training.stream, BATCH, 0, workers)
+        for _ in range(train.training_iterations):
+            training.take_step(batches)
+        split = training.splits["train"]
+        found = train.quick_scores(training.kept, split, training.loss_of, place)
+    return 1 - found["mean_iou"]
 
 
 def few_of(split, sizes: np.ndarray):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from toolbox.archives import is_archive, unpacked
 from toolbox.errors import InputError
+from toolbox.files import nearby_hint
 from toolbox.sources.answers import NothingFound
 from toolbox.sources.base import Source
 from toolbox.sources.camvid import CamVid
@@ -75,4 +76,7 @@ def open_source(dataset: str, data_dir: str) -> Source:
             return open_own(root, dataset)
         if root.is_file():
             raise InputError(f"{root} is a file; expected a folder, or a .zip of one")
-    raise InputError(f"dataset is {dataset!r}, neither a folder nor one of {', '.join(SOURCES)}")
+    raise InputError(
+        f"dataset is {dataset!r}, neither a folder nor one of {', '.join(SOURCES)}"
+        + (nearby_hint(dataset) or nearby_hint(str(Path(data_dir, dataset))))
+    )

@@ -1,6 +1,7 @@
 """Data sets as labelling tools leave them: shapes in text files, of which masks are drawn once,
 into the cache."""
 
+import difflib
 import os
 import time
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ VERSION = 1  # of how masks are drawn: another one draws them anew
 BACKGROUND = ("background", "_background_")  # what no shape covers, too
 IGNORED = "__ignore__"
 NAMED = 5  # labels, in one line
+SLIPS = 2  # pictures, at most, with a label that was typed wrongly
+OFTENER = 5  # times as many have the label that was meant
 WEEK = 604800  # seconds; so long a run may go on that was begun with labels of before
 TWICE = Cause("pictures are labelled twice", "take one of the two out")
 NO_PICTURE = Cause("pictures are not there", "put them back, or take out what names them")
@@ -61,6 +64,7 @@ class Drawn(Folder):
             "shape covers is background",
         )
         self.note_alike()
+        self.note_slips(sketches)
         self.note_left_out(tree, sketches)
         return self.draw_all(self.in_splits(sketches))
 
@@ -101,6 +105,21 @@ class Drawn(Folder):
             if len(same) > 1:
                 self.notes.append(
                     f"{' and '.join(same)} are probably one class: they differ by case or blanks"
+                )
+
+    def note_slips(self, sketches: Sequence[Sketch]) -> None:
+        """A label in hardly any picture that is nearly another's name was likely typed wrongly."""
+        found: dict[str, list[str]] = {name: [] for name in self.names}
+        for sketch in sketches:
+            for label in {shape.label for shape in sketch.shapes} & found.keys():
+                found[label].append(sketch.about.name)
+        for name, files in found.items():
+            common = [other for other in found if len(found[other]) >= OFTENER * len(files) > 0]
+            likely = difflib.get_close_matches(name, common, n=1)
+            if likely and len(files) <= SLIPS:
+                self.notes.append(
+                    f"{name!r} is in {few(sorted(set(files)))} alone, and {likely[0]!r} in "
+                    f"{len(found[likely[0]])} pictures; if it is a slip of the pen, mend it there"
                 )
 
     def note_left_out(self, tree: Tree, sketches: Sequence[Sketch]) -> None:
