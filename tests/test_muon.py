@@ -1,13 +1,24 @@
-from toolbox.muon import Muon, orthogonal
+from toolbox.machine import Machinery, Place
+from toolbox.muon import Muon, factors_of, make_optimizer
 
+import pytest
 import torch
 
+from model import build_model
 
-def test_orthogonal_makes_all_directions_about_as_strong():
+
+def made_orthogonal(matrix, in_bf16=False):
+    """By the square of its shorter side."""
+    if matrix.shape[0] > matrix.shape[1]:
+        return made_orthogonal(matrix.T, in_bf16).T
+    return factors_of((matrix @ matrix.T)[None], in_bf16)[0] @ matrix
+
+
+def test_factors_make_all_directions_about_as_strong():
     torch.manual_seed(0)
     for shape in ((8, 72), (72, 8), (16, 16)):
         left, _, right = torch.linalg.svd(torch.randn(shape), full_matrices=False)
-        made = orthogonal(
+        made = made_orthogonal(
             left * torch.linspace(0.03, 1, min(shape)) @ right
         )  # of very different strength
         strengths = torch.linalg.svdvals(made)
@@ -16,7 +27,68 @@ def test_orthogonal_makes_all_directions_about_as_strong():
             torch.nn.functional.cosine_similarity(made.flatten(), (left @ right).flatten(), dim=0)
             > 0.95
         )  # the nearest orthogonal matrix
-    assert not orthogonal(torch.zeros(3, 5)).any()
+    assert not made_orthogonal(torch.zeros(3, 5)).any()
+
+
+@pytest.mark.parametrize("decay", [0.0, 1.0, 3.0])
+def test_rounds_in_bf16_stay_bounded_however_weak_most_directions_are(decay):
+    """In the early rounds what rounding adds would grow ten thousandfold."""
+    torch.manual_seed(0)
+    left, _ = torch.linalg.qr(torch.randn(256, 256))
+    right, _ = torch.linalg.qr(torch.randn(576, 256))
+    matrix = left * torch.arange(1, 257.0) ** -decay @ right.T
+    strengths = torch.linalg.svdvals(made_orthogonal(matrix, in_bf16=True))
+    assert 0.5 < strengths[0] < 1.8, strengths
+
+
+def walked(kernels, gradients, **options):
+    """Where kernels are after a step for each of the gradients."""
+    kernels = [torch.nn.Parameter(kernel.clone()) for kernel in kernels]
+    optimizer = Muon(kernels, lr=0.02, weight_decay=0.1)
+    for name, value in options.items():
+        setattr(optimizer, name, value)
+    for each in gradients:
+        for kernel, gradient in zip(kernels, each):
+            kernel.grad = gradient.clone()
+        optimizer.step()
+    return [kernel.detach() for kernel in kernels]
+
+
+def test_kernels_that_go_through_the_rounds_together_step_as_each_does_alone():
+    torch.manual_seed(0)
+    shapes = [(8, 4, 3, 3), (32, 8, 1, 1), (8, 8, 3, 3), (16, 2, 2, 2), (5, 16, 1, 1)]
+    kernels = [torch.randn(shape) for shape in shapes]
+    gradients = [[torch.randn(shape) for shape in shapes] for _ in range(3)]
+    together = walked(kernels, gradients)
+    for i, kernel in enumerate(kernels):
+        (alone,) = walked([kernel], [[each[i]] for each in gradients])
+        assert torch.allclose(together[i], alone, atol=1e-5)
+        lying_otherwise = kernel.contiguous(memory_format=torch.channels_last)
+        (alone,) = walked([lying_otherwise], [[each[i]] for each in gradients])
+        assert torch.allclose(together[i], alone, atol=1e-5)
+
+
+def test_products_in_bf16_and_parts_of_large_kernels_go_about_the_same_way(monkeypatch):
+    torch.manual_seed(0)
+    kernels = [torch.randn(128, 32, 3, 3) / 17]
+    gradients = [[torch.randn(128, 32, 3, 3)] for _ in range(3)]
+    (exact,) = walked(kernels, gradients)
+    (rounded,) = walked(kernels, gradients, in_bf16=True)
+    monkeypatch.setattr("toolbox.muon.LARGEST", 64)
+    (parted,) = walked(kernels, gradients)
+    way = exact - kernels[0]
+    for other, most in ((rounded, 0.05), (parted, 0.4)):
+        assert 0 < (other - exact).norm() / way.norm() < most
+        assert abs((other - kernels[0]).norm() / way.norm() - 1) < 0.1
+
+
+def test_products_are_in_bf16_only_where_the_net_is():
+    for precision in ("fp32", "bf16"):
+        place = Place("cpu", precision)
+        model = build_model("unet", num_classes=2, features=[4])
+        optimizer = make_optimizer("muon", model, 0.1, 0.1)
+        Machinery(model, optimizer, place, compile_model=False)
+        assert optimizer.in_bf16 == (precision == "bf16")
 
 
 def test_muon_steps_as_pytorchs_own_does():

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from toolbox.errors import InputError
 from toolbox.memory import bound_memory, keep_memory
+from toolbox.muon import Muon
 from toolbox.processes import cores, processes, shared_by_all
 
 import torch
@@ -140,6 +141,8 @@ class Machinery:
         self, model: nn.Module, optimizer: torch.optim.Optimizer, place: Place, compile_model: bool
     ):
         self.model, self.optimizer, self.place = model, optimizer, place
+        if isinstance(optimizer, Muon):
+            optimizer.in_bf16 = (place.device.type, place.precision) == ("cpu", "bf16")
         self.layout = place.layout(first_width(model))
         self.shared = shared_by_all(model) if processes() > 1 else model
         self.forward = self.shared

@@ -8,7 +8,8 @@ AdamW's steps are 0.2 long on average for each weight, and made Muon's as long: 
 matrix's longer side), as an orthogonal matrix of sides n ≤ m has n ones in n · m numbers.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -17,32 +18,74 @@ from torch import nn
 MOMENTUM = 0.95
 LINEAR, CUBIC, QUINTIC = 3.4445, -4.775, 2.0315
 LENGTH = 0.2  # of AdamW's steps, for each weight
+ROUNDS = 5
+LATE = 2  # rounds at the end that may be in bf16
+LARGE = 128  # side from which on the products take longer than the calls to them
+LARGEST = 512  # side of a part, as the work grows with its third power
+
+
+@contextmanager
+def rounded(is_so: bool) -> Iterator[None]:
+    """Products on the CPU are of numbers rounded to bf16, and added up in fp32."""
+    if not is_so:
+        yield
+        return
+    settings = torch.backends.mkldnn.matmul
+    before, settings.fp32_precision = settings.fp32_precision, "bf16"
+    try:
+        yield
+    finally:
+        settings.fp32_precision = before
 
 
 def growth_of(square: torch.Tensor) -> torch.Tensor:
-    """3.4445 - 4.775 square + 2.0315 square²."""
-    growth = torch.addmm(square, square, square, beta=CUBIC, alpha=QUINTIC)
-    growth.diagonal().add_(LINEAR)
+    """3.4445 - 4.775 square + 2.0315 square², of each matrix (N, n, n)."""
+    growth = torch.baddbmm(square, square, square, beta=CUBIC, alpha=QUINTIC)
+    growth.diagonal(dim1=1, dim2=2).add_(LINEAR)
     return growth
 
 
-def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """A matrix with the same directions, all about equally strong.
+def factors_of(squares: torch.Tensor, in_bf16: bool = False) -> torch.Tensor:
+    """For the squares X Xᵀ (N, n, n) of matrices: what X is multiplied by to have the same
+    directions, all about equally strong.
 
-    Its singular values, from 0 to 1 at first, come to lie near 1: each of five rounds takes a
-    value s to 3.4445 s - 4.775 s³ + 2.0315 s⁵. What the rounds multiply the matrix by is found
-    on its square alone, which is small: a third of the work of multiplying the matrix each time.
+    X's singular values, from 0 to 1 once it is divided by its norm, come to lie near 1: each of
+    five rounds takes a value s to 3.4445 s - 4.775 s³ + 2.0315 s⁵. The squares are small, so that
+    this is a third of the work of multiplying X each time. What rounding does to a square grows
+    with every round that follows: only the last are in bf16.
     """
-    x = matrix / (matrix.norm() + 1e-7)
-    x = x if len(x) <= x.shape[1] else x.T
-    square = x @ x.T
+    norms = squares.diagonal(dim1=1, dim2=2).sum(1).sqrt() + 1e-7
+    norms = norms[:, None, None]
+    square = squares / norms**2
     factor = growth = growth_of(square)
-    for _ in range(4):
-        square = growth @ square @ growth
-        growth = growth_of(square)
-        factor = growth @ factor
-    x = factor @ x
-    return x if x.shape == matrix.shape else x.T
+    for number in range(1, ROUNDS):
+        with rounded(in_bf16 and number >= ROUNDS - LATE):
+            square = growth @ square @ growth
+            growth = growth_of(square)
+            factor = growth @ factor
+    return factor / norms
+
+
+def in_order(tensor: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+    """A kernel, or what is kept of it, as the kernel lies in memory: it is copied nowhere then, and
+    the order of the inputs makes no difference to a matrix's directions."""
+    if kernel.is_contiguous(memory_format=torch.channels_last):
+        return tensor.permute(0, 2, 3, 1)
+    return tensor
+
+
+def shorter_side(kernel: torch.Tensor) -> int:
+    return min(len(kernel), kernel[0].numel())
+
+
+def is_lying(matrix: torch.Tensor) -> bool:
+    return matrix.shape[0] <= matrix.shape[1]
+
+
+def in_parts(matrix: torch.Tensor) -> Sequence[torch.Tensor]:
+    """Rows of a very large matrix, each part to be made orthogonal by itself."""
+    is_large = is_lying(matrix) and len(matrix) % LARGEST == 0
+    return matrix.split(LARGEST) if is_large else [matrix]
 
 
 class Muon(torch.optim.AdamW):
@@ -53,6 +96,8 @@ class Muon(torch.optim.AdamW):
     long as AdamW's usually is, so that both take the same learning rates.
     """
 
+    in_bf16 = False  # products of large matrices, where the chip is faster so: the net is too
+
     def __init__(self, parameters: Iterable[torch.Tensor], lr: float, weight_decay: float):
         super().__init__(parameters, lr=lr, weight_decay=weight_decay, fused=True)
         # Fused AdamW leaves out steps that are not finite itself; here fp16's scaler has to.
@@ -61,21 +106,39 @@ class Muon(torch.optim.AdamW):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
         for group in self.param_groups:
-            for kernel in group["params"]:
-                if kernel.ndim == 4 and kernel.grad is not None:
-                    self.step_kernel(kernel, group["lr"], group["weight_decay"])
-                    kernel.grad = None  # AdamW passes over what has none
+            kernels = [one for one in group["params"] if one.ndim == 4 and one.grad is not None]
+            for side in sorted({shorter_side(kernel) for kernel in kernels}):
+                alike = [kernel for kernel in kernels if shorter_side(kernel) == side]
+                pays = self.in_bf16 and side >= LARGE
+                self.step_kernels(alike, group["lr"], group["weight_decay"], pays)
         super().step()
 
-    def step_kernel(self, kernel: torch.Tensor, rate: float, weight_decay: float) -> None:
+    def step_kernels(
+        self, kernels: Sequence, rate: float, weight_decay: float, in_bf16: bool
+    ) -> None:
+        """Kernels with the same shorter side go through the rounds together."""
+        pairs = []  # parts of kernels, as matrices, and the momentum of each
+        for kernel in kernels:
+            matrix = in_order(kernel, kernel).view(len(kernel), -1)
+            ahead = in_order(self.look_ahead(kernel), kernel).flatten(1)
+            pairs += zip(in_parts(matrix), in_parts(ahead))
+            kernel.grad = None  # AdamW passes over what has none
+        with rounded(in_bf16):
+            squares = torch.stack([x @ x.T if is_lying(x) else x.T @ x for _, x in pairs])
+        factors = factors_of(squares, in_bf16)
+        for (part, x), factor in zip(pairs, factors):
+            length = LENGTH * rate * max(x.shape) ** 0.5
+            left, right = (factor, x) if is_lying(x) else (x, factor)
+            with rounded(in_bf16):
+                part.addmm_(left, right, beta=1 - rate * weight_decay, alpha=-length)
+
+    def look_ahead(self, kernel: torch.Tensor) -> torch.Tensor:
+        """The momentum, one step on."""
         state = self.state[kernel]
         if not state:  # AdamW wants to find a step
             state.update(step=torch.zeros(()), momentum=torch.zeros_like(kernel))
         mean = state["momentum"].lerp_(kernel.grad, 1 - MOMENTUM)
-        ahead = kernel.grad.lerp(mean, MOMENTUM).flatten(1)
-        length = LENGTH * rate * max(ahead.shape) ** 0.5
-        kernel.mul_(1 - rate * weight_decay)
-        kernel.add_(orthogonal(ahead).view(kernel.shape), alpha=-length)
+        return kernel.grad.lerp(mean, MOMENTUM)
 
 
 def state_names(optimizer: torch.optim.Optimizer, parameter: torch.Tensor) -> set[str]:
