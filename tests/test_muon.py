@@ -74,8 +74,15 @@ def test_products_in_bf16_and_parts_of_large_kernels_go_about_the_same_way(monke
     gradients = [[torch.randn(128, 32, 3, 3)] for _ in range(3)]
     (exact,) = walked(kernels, gradients)
     (rounded,) = walked(kernels, gradients, in_bf16=True)
+    standing = [kernels[0].flatten(1).T[..., None, None].contiguous()]
+    upright = [
+        [one.flatten(1).T[..., None, None].contiguous() for one in each] for each in gradients
+    ]
     monkeypatch.setattr("toolbox.muon.LARGEST", 64)
     (parted,) = walked(kernels, gradients)
+    (other_way,) = walked(standing, upright)
+    assert torch.allclose(other_way[..., 0, 0].T, parted.flatten(1), atol=1e-5)
+    assert walked([*kernels, *standing], [[*a, *b] for a, b in zip(gradients, upright)])
     way = exact - kernels[0]
     for other, most in ((rounded, 0.05), (parted, 0.4)):
         assert 0 < (other - exact).norm() / way.norm() < most

@@ -83,9 +83,10 @@ def is_lying(matrix: torch.Tensor) -> bool:
 
 
 def in_parts(matrix: torch.Tensor) -> Sequence[torch.Tensor]:
-    """Rows of a very large matrix, each part to be made orthogonal by itself."""
-    is_large = is_lying(matrix) and len(matrix) % LARGEST == 0
-    return matrix.split(LARGEST) if is_large else [matrix]
+    """A very large matrix along its shorter side, each part to be made orthogonal by itself."""
+    side = 0 if is_lying(matrix) else 1
+    is_large = matrix.shape[side] % LARGEST == 0
+    return matrix.split(LARGEST, side) if is_large else [matrix]
 
 
 class Muon(torch.optim.AdamW):
