@@ -39,6 +39,27 @@ def test_memory_that_was_freed_is_kept_for_what_comes_next_until_it_is_released(
     assert kept < min(as_it_is, released) / 10, made
 
 
+def test_numbers_too_small_to_reckon_with_fast_are_taken_for_0():
+    """In a process of its own, as it is set once; by all threads."""
+    lines = [
+        "import torch\nfrom toolbox.machine import Place",
+        "assert torch.set_flush_denormal(False) or print('skip')",
+        "torch.set_num_threads(2)\nPlace('cpu', 'fp32')",
+        "tiny = torch.full((2**20,), 1e-30)",
+        "print((tiny * 1e-9).count_nonzero().item())",
+    ]
+    said = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    if "skip" in said:
+        pytest.skip("this chip has no such setting")
+    assert said == ["0"]
+
+
 def test_bf16_is_chosen_only_where_the_chip_multiplies_in_it(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
     assert Place("cpu", "auto").precision == "bf16"
