@@ -184,6 +184,16 @@ def test_of_what_is_learnt_at_once_a_step_sees_more():
     assert part == 1 > hard_part and views < hard_views / 2
 
 
+def test_what_more_time_would_bring_is_said_and_how_little_it_may_be():
+    traits = made_up([1.0, 0.9, 0.7])
+    now, later = (choosing.best_candidate(traits, pace(50), seconds) for seconds in (100, 1600))
+    assert later.value > now.value + 0.01
+    said = choosing.differs(now, later)
+    assert said.startswith(f"perhaps {later.value - now.value:.2f} more mean IoU (")
+    assert f"{later.views:,.0f} views of pictures, not {now.views:,.0f})" in said
+    assert choosing.differs(now, now).startswith("hardly more mean IoU (")
+
+
 def test_noise_is_seen_to_be_harder_than_squares(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("toolbox.cache.CACHE", tmp_path / "cache")

@@ -185,6 +185,7 @@ def differs(now: Candidate, later: Candidate) -> str:
         parts.append("whole pictures" if later.part == 1 else f"{later.part:.0%} of each at a time")
     if later.features != now.features:
         parts.append(f"a net of ({', '.join(map(str, later.features))}) channels")
-    parts.append(f"pictures are seen {later.views:,.0f} times in all, not {now.views:,.0f}")
-    gain = max(0.0, later.value - now.value)
-    return f"perhaps {gain:.2f} more mean IoU, by {'; '.join(parts)}"
+    parts.append(f"{later.views:,.0f} views of pictures, not {now.views:,.0f}")
+    gain = later.value - now.value
+    said = f"perhaps {gain:.2f} more" if gain >= 0.005 else "hardly more"
+    return f"{said} mean IoU ({'; '.join(parts)})"
