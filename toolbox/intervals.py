@@ -79,7 +79,8 @@ def mean_iou_interval(
     drawn, spreads = scores_and_spreads(weights, units)
     middle, odds = log_odds(score), log_odds(drawn)
     spreads = spreads / np.maximum(drawn * (1 - drawn), EDGE)  # on the scale of log odds
-    spread = math.sqrt(np.mean((odds - middle) ** 2)) * count / (count - 1)
+    # Few pictures differ less than all that there are: by more than n / (n - 1), as was tried.
+    spread = math.sqrt(np.mean((odds - middle) ** 2)) * count / (count - 2)
     if spread < EDGE:  # all pictures are alike
         return [float(score), float(score)]
     # A draw without the one picture that weighs most would expect hardly any, and be too far off.
