@@ -10,6 +10,7 @@ recipe is a file of constants as all others are: read it, and change what you kn
 
 import multiprocessing
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -20,7 +21,7 @@ from toolbox import cache, choosing
 from toolbox.errors import InputError, is_out_of_memory, memory_explained
 from toolbox.files import check_writable, write_text
 from toolbox.machine import Machinery, Place
-from toolbox.memory import held_to
+from toolbox.memory import held_to, release_memory
 from toolbox.muon import make_optimizer
 from toolbox.planning import Plan, make_plan
 from toolbox.processes import cores, processes
@@ -92,31 +93,33 @@ def room_on_disk() -> float:
 # ---- what fits ----
 
 
-def try_once(constants: dict, folder: Path) -> Trial | None:
-    """A trial with the cache in a folder; None: there was no room."""
+def try_once(work: Callable, constants: dict, folder: Path):
+    """What work gives for train.py with these constants, the cache being in a folder; None: there
+    was no room."""
     cache.CACHE = folder
     place = Place(constants["device"], constants["precision"])
     try:
         with held_to(ROOM, place.device):
-            return try_out(train, constants, place)
+            return work(train, constants, place)
     except Exception as problem:
         if is_out_of_memory(problem):
             return None
         raise
 
 
-def try_alone(constants: dict) -> Trial | None:
+def try_alone(work: Callable, constants: dict):
     """In a process of its own, whose memory is as fresh as train.py's will be, and which the system
     may end where there is too little."""
+    release_memory()  # it is room for that process
     fresh = multiprocessing.get_context("spawn")
     with suppress(BrokenProcessPool), ProcessPoolExecutor(1, mp_context=fresh) as process:
-        return process.submit(try_once, constants, cache.CACHE).result()
+        return process.submit(try_once, work, constants, cache.CACHE).result()
     return None
 
 
 def try_until_it_fits(constants: dict) -> Trial | None:
     """Halve the micro-batches until a step has room, with some to spare; None: it never has."""
-    while not (trial := try_alone(constants)):
+    while not (trial := try_alone(try_out, constants)):
         if constants["batch_size"] == 1:
             return None
         constants["batch_size"] //= 2
@@ -164,7 +167,8 @@ def main() -> None:
     constants["eval_iterations"] = constants["eval_iterations"] or 16
     seconds = 60 * minutes / max(1, constants["folds"])
     with memory_explained(str(place), constants):
-        traits.difficulty = difficulty(train, constants, place)
+        lacking = try_alone(difficulty, constants)
+        traits.difficulty = traits.difficulty if lacking is None else lacking
         plan, best, trial = plan_that_fits(constants, place, traits, pace, 0.8 * seconds)
         later = choosing.best_candidate(traits, pace, 1.6 * seconds)
     set_steps(plan, constants, trial, seconds - seconds_to_import(train), traits.pictures)

@@ -267,14 +267,14 @@ def test_the_recipe_is_one_that_train_py_takes_and_is_never_written_over(tmp_pat
 def test_a_batch_that_has_no_room_is_halved_and_made_up_for(monkeypatch):
     tried = []
 
-    def try_alone(constants):
+    def try_alone(work, constants):
         tried.append((constants["batch_size"], constants["accum_steps"]))
         return "fits" if constants["batch_size"] == 1 else None
 
     monkeypatch.setattr(plan, "try_alone", try_alone)
     assert plan.try_until_it_fits({"batch_size": 4, "accum_steps": 1}) == "fits"
     assert tried == [(4, 1), (2, 2), (1, 4)]
-    monkeypatch.setattr(plan, "try_alone", lambda _: None)
+    monkeypatch.setattr(plan, "try_alone", lambda *_: None)
     assert plan.try_until_it_fits({"batch_size": 1, "accum_steps": 4}) is None
 
 
@@ -286,10 +286,9 @@ def end_at_once(*_):
 def test_a_trial_without_room_says_so_and_ends_nothing(tmp_path, monkeypatch):
     constants = {"device": "cpu", "precision": "fp32"}
     monkeypatch.setattr("toolbox.cache.CACHE", tmp_path)
-    monkeypatch.setattr(plan, "try_out", lambda *_: np.empty(2**58))
-    assert plan.try_once(constants, tmp_path) is None
+    assert plan.try_once(lambda *_: np.empty(2**58), constants, tmp_path) is None
     monkeypatch.setattr(plan, "try_once", end_at_once)
-    assert plan.try_alone(constants) is None
+    assert plan.try_alone(plan.try_out, constants) is None
 
 
 def test_where_nothing_fits_something_smaller_is_planned(monkeypatch):

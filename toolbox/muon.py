@@ -128,10 +128,11 @@ class Muon(torch.optim.AdamW):
             squares = torch.stack([x @ x.T if is_lying(x) else x.T @ x for _, x in pairs])
         factors = factors_of(squares, in_bf16)
         for (part, x), factor in zip(pairs, factors):
-            length = LENGTH * rate * max(x.shape) ** 0.5
-            left, right = (factor, x) if is_lying(x) else (x, factor)
+            # Not by addmm_'s own alpha and beta: the CPU's library would keep code made for each.
+            factor *= -LENGTH * rate * max(x.shape) ** 0.5
+            part *= 1 - rate * weight_decay
             with rounded(in_bf16):
-                part.addmm_(left, right, beta=1 - rate * weight_decay, alpha=-length)
+                part.addmm_(*((factor, x) if is_lying(x) else (x, factor)))
 
     def look_ahead(self, kernel: torch.Tensor) -> torch.Tensor:
         """The momentum, one step on."""
