@@ -44,7 +44,7 @@ def data_of(saved: dict) -> Data:
 
 def main() -> None:
     inference.checkpoint, inference.tta, inference.tile = checkpoint, tta, tile
-    place = Place("auto", "auto")
+    place = Place(inference.device, inference.precision)
     every = read_all(checkpoint, load_checkpoint, tile)
     saved = every[0]
     model = together([inference.load_model(one, place) for one in every])

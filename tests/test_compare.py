@@ -135,6 +135,9 @@ def test_judge_finds_the_scores_that_training_reported_and_others_with_tta(
     run_train(dataset="own", run_dir="run", training_iterations=20, eval_interval=20)
     for name in ("checkpoint", "tta", "tile"):  # the script sets them; put back afterwards
         monkeypatch.setattr(inference, name, getattr(inference, name))
+    monkeypatch.setattr(
+        inference, "precision", train.precision
+    )  # bf16 would turn what is near a tie
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     capsys.readouterr()
 
@@ -144,5 +147,5 @@ def test_judge_finds_the_scores_that_training_reported_and_others_with_tta(
         judge.main()
         return float(capsys.readouterr().out.split("mean IoU")[1].split()[0])
 
-    assert score() == pytest.approx(report["test"]["mean_iou"], abs=2e-3)
+    assert score() == pytest.approx(report["test"]["mean_iou"], abs=1e-3)
     assert score(tta=True) > 0 and score(tta=False, tile=True) > 0
