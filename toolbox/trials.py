@@ -87,7 +87,7 @@ def few_of(split, sizes: np.ndarray):
 
 def seconds_of_judging(train: ModuleType, training: Run, place: Place) -> float:
     """All pictures of all splits, reckoned from a few by their pixels."""
-    release_memory()  # as there
+    release_memory()  # as a run does at its end
     sizes = training.data.sizes
     total = 0.0
     for split in training.splits.values():
