@@ -7,8 +7,9 @@ What is compared is timed in turn, several times, and given as median (least to 
 printed, and goes to TrainingOutput/benchmark.json. The textbook's ways are the step and prediction
 of experiments/textbook.py, with the same net and pictures: fp32, contiguous layout, plain Adam,
 loss.item() each step; and below, full-size decoding and albumentations for each picture each time.
-Two parts are run only when named: `whole`, a published system's whole training
-(recipes/cityscapes.py on made-up pictures), for GPUs; and `profile`, where a step's time goes.
+Three parts are run only when named: `whole`, a published system's whole training
+(recipes/cityscapes.py on made-up pictures), for GPUs; `profile`, where a step's time goes; and
+`score`, the seconds of training until a score is reached (reaching.py).
 """
 
 import itertools
@@ -48,6 +49,7 @@ from measuring import (
     spread,
     time_in_turn,
 )
+from reaching import measure_reaching
 
 import inference
 import train
@@ -63,6 +65,9 @@ device = "auto"  # as in train.py
 precision = "auto"  # as in train.py, for ours
 pictures = 8  # made for each data set
 whole_iterations = 1250  # steps of the whole run
+score_on = "streets"  # or camvid: where the score of parts=score is to be reached
+data_dir = "Dataset"  # as in train.py, for parts=score
+seeds = 3  # of parts=score
 
 
 # ---- the textbook's ways ----
@@ -367,6 +372,11 @@ def measure_whole(place: Place, folder: Path, _: dict) -> dict:
     return found
 
 
+def measure_score(place: Place, _: Path, __: dict) -> dict:
+    """Seconds of training until a score is reached, ours and the textbook's, in turn."""
+    return measure_reaching(place, score_on, str(ROOT / data_dir), seeds)
+
+
 def measure_profile(place: Place, folder: Path, _: dict) -> dict:
     """The operators or kernels that a step of the larger net spends its time in."""
     from torch.profiler import ProfilerActivity, profile
@@ -394,6 +404,7 @@ PARTS = {
     "start": measure_start,
     "processes": measure_processes,
     "whole": measure_whole,
+    "score": measure_score,
     "profile": measure_profile,
 }
 
