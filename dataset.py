@@ -30,19 +30,8 @@ from pathlib import Path
 from toolbox import prepared
 from toolbox.errors import check_parts
 from toolbox.machine import leave_signals_to_parent
-from toolbox.masks import (
-    IGNORE,
-    check_sizes,
-    in_parts,
-    read_image,
-    read_mask,
-    unknown_values,
-)
-from toolbox.prepared import (
-    Data,
-    overview,
-    save_samples,
-)
+from toolbox.masks import IGNORE, check_sizes, in_parts, read_image, read_mask, unknown_values
+from toolbox.prepared import Data, overview, save_samples
 from toolbox.settings import augmentation_of, check, pick, run_with_constants
 from toolbox.sources import open_source
 from toolbox.sources.base import Pair
@@ -54,6 +43,7 @@ from numpy import ndarray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+ImageAndMask = tuple[ndarray, ndarray]
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # else its import asks the network for a newer version
 
 
@@ -76,11 +66,7 @@ def read_ids(path: Path, meaning: dict, read_values: Callable = read_mask) -> nd
     return ids
 
 
-def read_pair(
-    pair: Pair,
-    meaning: dict,
-    read_values: Callable = read_mask,
-) -> tuple[ndarray, ndarray]:
+def read_pair(pair: Pair, meaning: dict, read_values: Callable = read_mask) -> ImageAndMask:
     """Image uint8 (H, W, 3) RGB and its mask's class ids uint8 (H, W), at the size on disk."""
     image = read_image(pair.image)
     mask = read_ids(pair.mask, meaning, read_values)
@@ -133,14 +119,17 @@ def make_augment(size: Sequence[int], names: str, strength: float = 1.0, window=
         "grey": A.ToGray(p=0.05),  # a grey picture has the same classes
     }
     chosen = check_parts("augment", names, known, example="flip+color") if names else []
-    shrink = A.Resize(  # what zoom has not brought to that size
-        height,
-        width,
-        interpolation=cv2.INTER_AREA,
-        mask_interpolation=nearest,
-    )
+    # What zoom has not brought to that size.
+    shrink = A.Resize(height, width, interpolation=cv2.INTER_AREA, mask_interpolation=nearest)
     windows = [A.RandomCrop(*window)] if any(window) else []
     return A.Compose([*windows, *chosen, shrink])
+
+
+def part_of(side: int, draw: random.Random) -> slice:
+    """0.3 to 0.7 of a side, anywhere on it."""
+    length = round(side * draw.uniform(0.3, 0.7))
+    start = draw.randint(0, side - length)
+    return slice(start, start + length)
 
 
 @lru_cache(maxsize=2)
@@ -152,11 +141,12 @@ class SegmentationDataset(Dataset):
     """One split. Without augment, item p is its p-th pair; with it, p is a position in a run that
     has no end: position len(self) is the first of the second epoch."""
 
-    def __init__(self, data: Data, split: str, augment=None, seed: int = 0):
+    def __init__(self, data: Data, split: str, augment=None, seed: int = 0, mix: float = 0.0):
         self.data = data
         self.rows = data.splits[split]
         self.augment = augment
         self.seed = seed
+        self.mix = mix
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -173,17 +163,26 @@ class SegmentationDataset(Dataset):
         if self.augment is None:
             image, mask = self.data.read(self.rows[position])
         else:
-            image, mask = self.data.read(self.row(position))
-            # Seeded by position alone: neither workers nor resuming change what is drawn, and no
-            # two positions draw alike.
-            numpys = np.random.default_rng((self.seed, position))
-            pythons = random.Random(f"{self.seed} {position}")
-            self.augment.set_random_state(numpys, pythons)
-            both = self.augment(image=image, mask=mask)
-            image, mask = both["image"], both["mask"]
+            image, mask = self.changed(position)
+            draw = random.Random(f"{self.seed} {position} mix")
+            if draw.random() < self.mix:  # CutMix (Yun et al., 2019): things in other surroundings
+                other_image, other_mask = self.changed(position + draw.randint(1, len(self)))
+                rows, columns = part_of(len(mask), draw), part_of(len(mask[0]), draw)
+                image[rows, columns] = other_image[rows, columns]
+                mask[rows, columns] = other_mask[rows, columns]
         image = torch.from_numpy(np.ascontiguousarray(image))  # (H, W, 3)
         mask = torch.from_numpy(np.ascontiguousarray(mask))
         return image.permute(2, 0, 1), mask
+
+    def changed(self, position: int) -> ImageAndMask:
+        """A pair as augmentation leaves it. Seeded by position alone: neither workers nor resuming
+        change what is drawn, and no two positions draw alike."""
+        image, mask = self.data.read(self.row(position))
+        numpys = np.random.default_rng((self.seed, position))
+        pythons = random.Random(f"{self.seed} {position}")
+        self.augment.set_random_state(numpys, pythons)
+        both = self.augment(image=image, mask=mask)
+        return both["image"], both["mask"]
 
     def full_mask(self, i: int) -> Tensor:
         """The i-th pair's mask at the size on disk, uint8 (H, W)."""

@@ -72,6 +72,7 @@ cache = True  # keep resized pictures in Dataset/cache; False decodes every file
 num_workers = -1  # processes that read beside the net; -1: cores less one on a GPU, none on a CPU
 training_scale = 1.0  # train on this share of image_size's sides; 0.83 is faster, and suits zoom
 crop_size = (0, 0)  # train on windows of this size, out of image_size; (0, 0): on all of it
+mix = 0.0  # 0.5: every second picture gets a part of another one pasted in; for long runs
 augment_strength = 1.0  # how far zoom and colour go; 2 where training pictures are learnt by heart
 
 # model
@@ -151,7 +152,7 @@ class Training(Run):
         self.splits = {}
         for name in data.splits:
             self.splits[name] = SegmentationDataset(data, name)
-        self.stream = SegmentationDataset(data, "train", augmentation(), seed)
+        self.stream = SegmentationDataset(data, "train", augmentation(), seed, mix)
 
     def rate_at(self, step: int) -> float:
         """The learning rate of a step, given the evaluations so far."""

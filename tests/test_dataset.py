@@ -312,3 +312,34 @@ def test_a_window_is_cut_out_and_not_shrunk():
         assert np.array_equal(both["mask"], rows[top : top + 8, left : left + 12])
         seen.add((top, left))
     assert len(seen) > 5
+
+
+def test_a_part_of_another_picture_is_pasted_in_with_its_mask(tmp_path):
+    data = prepare(str(draw_squares(tmp_path / "own", 12, size=(32, 40))), "", (32, 40))
+    augment = make_augment((32, 40), "zoom+flip")
+    plain = SegmentationDataset(data, "train", augment)
+    always, half = (SegmentationDataset(data, "train", augment, mix=mix) for mix in (1, 0.5))
+    sides, mixed = set(), 0
+    for position in range(60):
+        (was, was_mask), (image, mask) = plain[position], always[position]
+        rows, columns = torch.where((image != was).any(0))
+        assert 0 < len(rows) < image[0].numel()
+        height, width = (int(at.max() - at.min()) + 1 for at in (rows, columns))
+        assert height <= 0.7 * 32 + 1 and width <= 0.7 * 40 + 1
+        sides.add((height, width))
+        untouched = (image == was).all(0)
+        untouched[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = True
+        assert untouched.all()  # all that differs is in one rectangle, of the mask too
+        rows_of_mask, columns_of_mask = torch.where(mask != was_mask)
+        if len(rows_of_mask):
+            assert rows.min() <= rows_of_mask.min() and rows_of_mask.max() <= rows.max()
+            assert columns.min() <= columns_of_mask.min()
+            assert columns_of_mask.max() <= columns.max()
+        assert torch.equal(always[position][0], image)  # the position alone decides
+        for label, channel in ((1, 0), (2, 2)):  # a red square's mask still lies on what is red
+            inside = cv2.erode((mask == label).numpy().astype(np.uint8), np.ones((5, 5))) > 0
+            if inside.any():
+                values = image.permute(1, 2, 0).numpy().astype(int)[inside]
+                assert values[:, channel].mean() > values[:, 1].mean() + 60
+        mixed += not torch.equal(half[position][0], was)
+    assert len(sides) > 30 and 18 <= mixed <= 42

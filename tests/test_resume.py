@@ -204,7 +204,7 @@ def test_a_run_of_before_muon_goes_on_with_adamw_alone(run_train, tmp_path):
     draw_squares(tmp_path / "own", 12)
     run_train(dataset="own", run_dir="run", optimizer="adamw")
     saved = torch.load(tmp_path / "run" / "last.pth", weights_only=True)
-    for name in ("optimizer", "patch", "augment_strength", "training_scale", "folds"):
+    for name in ("optimizer", "patch", "augment_strength", "training_scale", "folds", "mix"):
         del saved["constants"][name]
     del saved["digest"]
     torch.save(saved, tmp_path / "run" / "last.pth")

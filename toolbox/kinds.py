@@ -158,6 +158,7 @@ TRAINING = {
     "crop_size": several(
         whole(0, 2**16), 2, "two whole numbers from 0 to 65,536 such as (256, 256)", repeats=True
     ),
+    "mix": number(0, 1),
     "augment_strength": number(0, 10),
     "architecture": TEXT,
     "bias": FLAG,
@@ -205,12 +206,7 @@ INFERENCE = {
     "precision": TEXT,
 }
 KINDS = {**INFERENCE, **TRAINING, "output": NAME, "minutes": number(above=0)}  # export.py, plan.py
-OF_TYPE = {
-    bool: FLAG,
-    int: whole(-(2**62), 2**62),
-    float: number(),
-    str: TEXT,
-}
+OF_TYPE = {bool: FLAG, int: whole(-(2**62), 2**62), float: number(), str: TEXT}
 
 
 def like(default: tuple) -> Kind:

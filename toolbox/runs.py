@@ -27,7 +27,7 @@ FIRST_FILES = {"last.pth", "learning_rate.png", FOLDS}  # what a run without a l
 # The first runs had no such constants.
 FIRST_CONSTANTS = {
     **{"optimizer": "adamw", "patch": 1, "augment_strength": 1.0, "training_scale": 1.0},
-    **{"crop_size": [0, 0], "folds": 0},
+    **{"crop_size": [0, 0], "folds": 0, "mix": 0.0},
 }
 
 
