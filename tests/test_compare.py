@@ -74,6 +74,10 @@ def test_a_comparison_runs_train_in_a_folder_of_its_own(project, tmp_path, monke
     before = settings.settings_of(vars(train))
     report = compare.train(arguments, 3, 0)
     assert report["test"]["mean_iou"] >= 0 and not (tmp_path / "unet_model.pth").exists()
+    folded = compare.train([*arguments, "folds=3"], 3, 0)
+    scores = [entry["fold"] for entry in folded["each_fold"]]
+    assert compare.score_of(folded) == pytest.approx(sum(scores) / 3) and len(scores) == 3
+    assert compare.score_of(report) == report["test"]["mean_iou"]
     large = [*arguments, "image_size=96", "features=16,32"]
     paces = compare.seconds_per_step({"large": large, "small": arguments})
     assert 0 < paces["small"] < paces["large"] < 5
