@@ -14,8 +14,11 @@ import train
 class Counted:
     """Learns so much a turn."""
 
-    def __init__(self, gain):
-        self.gain, self.turns = gain, 0
+    def __init__(self, gain, length=10**9):
+        self.gain, self.length, self.turns = gain, length, 0
+
+    def is_over(self):
+        return self.turns >= self.length
 
     def steps(self, count):
         assert count == reaching.TURN
@@ -27,10 +30,11 @@ class Counted:
 
 def test_who_has_reached_the_score_stops_and_who_never_does_is_given_up():
     ways = {"fast": Counted(0.4), "slow": Counted(0.1), "never": Counted(0)}
-    found = reaching.seconds_to(ways, 0.75, limit=1e-3)
+    ways["short"] = Counted(0.1, length=3)
+    found = reaching.seconds_to(ways, 0.75, limit=1e-2)
     assert found["fast"]["steps"] == 2 * reaching.TURN and found["fast"]["score"] == 0.8
     assert ways["fast"].turns == 2 and ways["slow"].turns == 8
-    assert found["never"] is None
+    assert found["never"] is None and found["short"] is None and ways["short"].turns == 3
 
 
 # The textbook's reading leaves its files open.
