@@ -250,7 +250,7 @@ def main(constants: dict) -> None:
     data = prepare(*pick(constants, "dataset data_dir image_size cache seed"))
     print(overview(data))
     augment = make_augment(*augmentation_of(constants))
-    stream = SegmentationDataset(data, "train", augment, constants["seed"])
+    stream = SegmentationDataset(data, "train", augment, *pick(constants, "seed mix"))
     path = save_samples(stream, data)
     print(f"no problems found; augmented samples are in {path}")
 

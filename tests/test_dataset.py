@@ -344,3 +344,12 @@ def test_a_part_of_another_picture_is_pasted_in_with_its_mask(tmp_path):
                 assert values[:, channel].mean() > values[:, 1].mean() + 60
         mixed += not torch.equal(half[position][0], was)
     assert len(sides) > 30 and 18 <= mixed <= 42
+
+
+def test_the_samples_show_pictures_as_the_net_is_shown_them(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(dataset, "save_samples", lambda stream, data: drawn.append(stream))
+    constants = settings.read_constants() | {"dataset": str(draw_squares(tmp_path / "own", 6))}
+    for mix in (0.0, 1.0):
+        dataset.main(constants | {"image_size": (16, 16), "mix": mix, "seed": 3})
+    assert [(stream.mix, stream.seed) for stream in drawn] == [(0.0, 3), (1.0, 3)]
