@@ -6,8 +6,8 @@ Chips that compute in bf16 take the pictures at their full 480×360; others, whi
 Zoom shows things larger than whole pictures do. So the net learns on smaller pictures than it is
 judged on: things are then about as large in both, and a step takes three quarters of the time.
 
-Parts of other pictures are pasted in (mix): a film that was not trained on is then judged a little
-better, the only one of a dozen changes that gained on all three (docs/results.md).
+Parts of other pictures are pasted in (mix): films that were not trained on are then met a little
+better, each of the three that there are; of a dozen changes it gained most (docs/results.md).
 
 The data and its place are those of recipes/camvid.py. Rare classes count more (class_weights):
 without that poles, signs and bicyclists, which have few pixels, are met much later.
