@@ -126,13 +126,16 @@ class Textbook:
         self.batches: Iterator = itertools.chain.from_iterable(itertools.repeat(loader))
         self.model = textbook.UNet(self.classes, goal["features"])
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
+        self.random = torch.get_rng_state()  # its own: ours sets the common one at each step
 
     def is_over(self) -> bool:
         return False
 
     def steps(self, count: int) -> None:
+        torch.set_rng_state(self.random)
         for images, masks in itertools.islice(self.batches, count):
             textbook.train_step(self.model, self.optimizer, images, masks)
+        self.random = torch.get_rng_state()
 
     @torch.no_grad()
     def score(self) -> float:
