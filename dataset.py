@@ -32,7 +32,7 @@ from toolbox.errors import check_parts
 from toolbox.machine import leave_signals_to_parent
 from toolbox.masks import IGNORE, check_sizes, in_parts, read_image, read_mask, unknown_values
 from toolbox.prepared import Data, overview, save_samples
-from toolbox.settings import augmentation_of, check, pick, run_with_constants
+from toolbox.settings import augmentations_of, check, pick, run_with_constants
 from toolbox.sources import open_source
 from toolbox.sources.base import Pair
 
@@ -139,14 +139,14 @@ def shuffled(seed: int, epoch: int, count: int) -> np.ndarray:
 
 class SegmentationDataset(Dataset):
     """One split. Without augment, item p is its p-th pair; with it, p is a position in a run that
-    has no end: position len(self) is the first of the second epoch."""
+    has no end: position len(self) is the first of the second epoch. Of a list of augments each has
+    `turn` positions, one after the other, so that pictures can grow in the course of a run."""
 
-    def __init__(self, data: Data, split: str, augment=None, seed: int = 0, mix: float = 0.0):
+    def __init__(self, data: Data, split: str, augment=None, seed=0, mix=0.0, turn: int = 1):
         self.data = data
         self.rows = data.splits[split]
-        self.augment = augment
-        self.seed = seed
-        self.mix = mix
+        self.augments = augment if isinstance(augment, list) else [augment]
+        self.seed, self.mix, self.turn = seed, mix, turn
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -160,28 +160,29 @@ class SegmentationDataset(Dataset):
 
     def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
         """Image uint8 (3, H, W) and mask uint8 (H, W)."""
-        if self.augment is None:
+        augment = self.augments[min(position // self.turn, len(self.augments) - 1)]
+        if augment is None:
             image, mask = self.data.read(self.rows[position])
         else:
-            image, mask = self.changed(position)
+            image, mask = self.changed(position, augment)
             draw = random.Random(f"{self.seed} {position} mix")
             if draw.random() < self.mix:  # CutMix (Yun et al., 2019): things in other surroundings
-                other_image, other_mask = self.changed(position + draw.randint(1, len(self)))
+                other = self.changed(position + draw.randint(1, len(self)), augment)
                 rows, columns = part_of(len(mask), draw), part_of(len(mask[0]), draw)
-                image[rows, columns] = other_image[rows, columns]
-                mask[rows, columns] = other_mask[rows, columns]
+                for array, another in zip((image, mask), other):
+                    array[rows, columns] = another[rows, columns]
         image = torch.from_numpy(np.ascontiguousarray(image))  # (H, W, 3)
         mask = torch.from_numpy(np.ascontiguousarray(mask))
         return image.permute(2, 0, 1), mask
 
-    def changed(self, position: int) -> ImageAndMask:
+    def changed(self, position: int, augment) -> ImageAndMask:
         """A pair as augmentation leaves it. Seeded by position alone: neither workers nor resuming
         change what is drawn, and no two positions draw alike."""
         image, mask = self.data.read(self.row(position))
         numpys = np.random.default_rng((self.seed, position))
         pythons = random.Random(f"{self.seed} {position}")
-        self.augment.set_random_state(numpys, pythons)
-        both = self.augment(image=image, mask=mask)
+        augment.set_random_state(numpys, pythons)
+        both = augment(image=image, mask=mask)
         return both["image"], both["mask"]
 
     def full_mask(self, i: int) -> Tensor:
@@ -249,7 +250,7 @@ def main(constants: dict) -> None:
     check(constants)
     data = prepare(*pick(constants, "dataset data_dir image_size cache seed"))
     print(overview(data))
-    augment = make_augment(*augmentation_of(constants))
+    augment = make_augment(*augmentations_of(constants)[-1])
     stream = SegmentationDataset(data, "train", augment, *pick(constants, "seed mix"))
     path = save_samples(stream, data)
     print(f"no problems found; augmented samples are in {path}")

@@ -70,7 +70,7 @@ seed = 0  # split, start, order, augmentation and dropout all follow from it
 # data
 cache = True  # keep resized pictures in Dataset/cache; False decodes every file every time
 num_workers = -1  # processes that read beside the net; -1: cores less one on a GPU, none on a CPU
-training_scale = 1.0  # train on this share of image_size's sides; 0.83 is faster, and suits zoom
+training_scale = 1.0  # train on this share of image_size's sides; (0.5, 1): a half on either size
 crop_size = (0, 0)  # train on windows of this size, out of image_size; (0, 0): on all of it
 mix = 0.0  # 0.5: every second picture gets a part of another one pasted in; for long runs
 augment_strength = 1.0  # how far zoom and colour go; 2 where training pictures are learnt by heart
@@ -118,8 +118,8 @@ def constants() -> dict:
     return settings.settings_of(globals())
 
 
-def augmentation():
-    return make_augment(*settings.augmentation_of(constants()))
+def augmentations() -> list:
+    return [make_augment(*one) for one in settings.augmentations_of(constants())]
 
 
 def check_settings() -> None:
@@ -128,7 +128,7 @@ def check_settings() -> None:
     with torch.device("meta"):  # the model's own checks, without its memory
         build_model(**settings.model_arguments(constants(), num_classes=2))
     make_loss(loss)  # these two raise on a name that does not exist
-    augmentation()
+    augmentations()
 
 
 class Training(Run):
@@ -152,7 +152,8 @@ class Training(Run):
         self.splits = {}
         for name in data.splits:
             self.splits[name] = SegmentationDataset(data, name)
-        self.stream = SegmentationDataset(data, "train", augmentation(), seed, mix)
+        turn = self.images_per_scale()
+        self.stream = SegmentationDataset(data, "train", augmentations(), seed, mix, turn)
 
     def rate_at(self, step: int) -> float:
         """The learning rate of a step, given the evaluations so far."""

@@ -19,7 +19,7 @@ from toolbox.masks import resize_image
 from toolbox.pictures import color_mask, save_picture, sheet
 from toolbox.plots import new_figure
 from toolbox.prepared import Data
-from toolbox.settings import augmentation_of, pick, read_constants, run_script
+from toolbox.settings import augmentations_of, pick, read_constants, run_script
 
 import inference
 from dataset import make_augment, prepare, read_pair
@@ -162,7 +162,7 @@ def draw_pull(path: Path, model: nn.Module, data: Data, image: Tensor, mask: Ten
 
 def draw_augmented(path: Path, data: Data, constants: dict) -> None:
     """A training picture as it is, six times as it may come to the net, and rotated, and masks."""
-    size, names, strength, _ = augmentation_of(constants)
+    size, names, strength, _ = augmentations_of(constants)[-1]
     image, mask = data.read(data.splits["train"][augmented])
     images, masks, captions = [image], [mask], ["as it is"]
     for draw in range(1, 8):

@@ -83,6 +83,7 @@ def stop_after(monkeypatch):
         dict(architecture="unet++", deep_supervision=True),
         dict(lr_schedule="plateau", plateau_patience=1),
         dict(accum_steps=2, ema_decay=0.9, lr_schedule="cosine"),
+        dict(training_scale=(0.5, 0.75, 1.0), accum_steps=2, mix=0.5),
     ],
     ids=str,
 )
@@ -177,9 +178,17 @@ def test_what_would_change_the_run_is_refused_by_name_with_both_values_and_the_r
     assert load_checkpoint(tmp_path / "run" / "last.pth")["step"] == 14
 
 
-@pytest.mark.parametrize("schedule", [dict(lr_schedule="cosine"), dict(decay_factor=0.0)], ids=str)
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        dict(lr_schedule="cosine"),
+        dict(decay_factor=0.0),
+        dict(lr_schedule="plateau", training_scale=(0.5, 1.0)),
+    ],
+    ids=str,
+)
 def test_a_cosine_schedule_keeps_its_length(run_train, tmp_path, stop_after, schedule):
-    """And so does the square root that falls until the last step."""
+    """And so does the square root that falls until the last step, and a run whose pictures grow."""
     draw_squares(tmp_path / "own", 8)
     stop_after(5)
     run_train(**LONG, dataset="own", run_dir="run", **schedule)

@@ -475,6 +475,25 @@ def test_what_is_trained_on_may_be_smaller_than_what_is_judged(
     assert load_checkpoint(tmp_path / "unet_model.pth")["image_size"] == [16, 26]
 
 
+def test_pictures_grow_in_equal_parts_of_a_run(run_train, tmp_path, monkeypatch, capsys):
+    sizes = []
+    forward = train.Machinery.logits
+
+    def note(machine, images, **last):
+        sizes.append(tuple(images.shape[-2:]))
+        return forward(machine, images, **last)
+
+    monkeypatch.setattr(train.Machinery, "logits", note)
+    draw_squares(tmp_path / "own", 8)
+    growing = dict(training_scale=(0.25, 0.7, 1), training_iterations=5, accum_steps=3, mix=0.5)
+    run_train(dataset="own", run_dir="run", image_size=(16, 26), batch_size=3, **growing)
+    assert sizes == 6 * [(4, 6)] + 6 * [(12, 18)] + 3 * [(16, 26)]
+    assert "epochs at 6×4, 18×12, 26×16; " in capsys.readouterr().out
+    saved = load_checkpoint(tmp_path / "unet_model.pth")
+    assert saved["image_size"] == [16, 26]
+    assert saved["constants"]["training_scale"] == [0.25, 0.7, 1.0]
+
+
 @pytest.mark.parametrize(
     "setting, sentence",
     [
@@ -482,6 +501,10 @@ def test_what_is_trained_on_may_be_smaller_than_what_is_judged(
         (dict(image_size=(8,)), "image_size is"),
         (dict(training_scale=0.0), "training_scale is 0.0; expected a number above 0 to 1"),
         (dict(training_scale=1.2), "training_scale is 1.2"),
+        (
+            dict(training_scale=(0.5, 0)),
+            "training_scale is \\(0.5, 0\\); .*, or up to six, in turn$",
+        ),
         (dict(crop_size=(8, 0)), "crop_size is \\(8, 0\\), not a window of image_size"),
         (dict(crop_size=(999, 8)), "crop_size is \\(999, 8\\), not a window"),
         (dict(features=()), "features is"),

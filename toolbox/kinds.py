@@ -55,12 +55,7 @@ def whole(low: int, high: int, remark: str = "", but: int | None = None) -> Kind
     return Kind(f"a whole number from {low:,} to {high:,}{remark}", take)
 
 
-def number(
-    low: float = -math.inf,
-    high: float = math.inf,
-    below: float = math.inf,
-    above: float = -math.inf,
-) -> Kind:
+def number(low=-math.inf, high=math.inf, below=math.inf, above=-math.inf) -> Kind:
     """A number from low, or above `above`, to high, or below `below`."""
 
     def take(value: object) -> float:
@@ -105,10 +100,12 @@ def take_run(value: object) -> str:
 # ---- several ----
 
 
-def several(one: Kind, count: int, expected: str, repeats: bool = False) -> Kind:
-    """A tuple of at most so many, or of just so many where one alone is repeated."""
+def several(one: Kind, count: int, expected: str, repeats=False, alone=False) -> Kind:
+    """A tuple of at most so many, or of just so many where one alone is repeated, or stays so."""
 
-    def take(value: object) -> tuple:
+    def take(value: object) -> object:
+        if alone and not isinstance(value, (tuple, list)):
+            return one.take(value)
         if not isinstance(value, (tuple, list)):
             value = [value] * count if repeats else [value]
         ensure(len(value) == count if repeats else 0 < len(value) <= count)
@@ -131,6 +128,7 @@ SIDE = whole(1, 2**16)
 COUNT = whole(1, 10**9)
 FROM_ZERO = whole(0, 10**9)
 SHARE = number(0, below=1)
+SCALE = number(above=0, high=1)
 
 TRAINING = {
     "dataset": NAME,
@@ -154,7 +152,7 @@ TRAINING = {
     "seed": whole(0, 2**40 - 1),
     "cache": FLAG,
     "num_workers": whole(-1, 256, ", -1 being as many as suit the device"),
-    "training_scale": number(above=0, high=1),
+    "training_scale": several(SCALE, 6, f"{SCALE.expected}, or up to six, in turn", alone=True),
     "crop_size": several(
         whole(0, 2**16), 2, "two whole numbers from 0 to 65,536 such as (256, 256)", repeats=True
     ),
@@ -241,6 +239,6 @@ def check_value(name: str, value: object, kind: Kind | None = None) -> object:
         return kind.take(value)
     hint = ""
     if isinstance(value, tuple) and value and kind.fits(value[0]):
-        if not isinstance(kind.take(value[0]), tuple):
+        if not isinstance(kind.take(value[0]), tuple) and not kind.fits(value[:1]):
             hint = "; a comma makes it several values: take it out, or write a point"
     raise InputError(f"{name} is {as_written(value)}; expected {kind.expected}{hint}")

@@ -151,7 +151,7 @@ class Machinery:
         self.shared = shared_by_all(model) if processes() > 1 else model
         self.forward = self.shared
         if compile_model and can_compile(place):
-            self.forward = torch.compile(self.shared)
+            self.forward = torch.compile(self.shared, dynamic=False)
         self.scaler = torch.amp.GradScaler(place.device.type, enabled=place.dtype == torch.float16)
         self.skipped, self.skipped_in_row = 0, 0  # steps that the scaler left out
 

@@ -10,7 +10,7 @@ from toolbox.best import best_of
 from toolbox.errors import InputError
 from toolbox.machine import Machinery, Place
 from toolbox.prepared import Data
-from toolbox.settings import training_size
+from toolbox.settings import training_scales, training_sizes
 from toolbox.stages import count_parameters
 from toolbox.watch import Bar, Clock, Thinned
 
@@ -52,6 +52,11 @@ class Progress:
     def images_per_step(self) -> int:
         of_one = self.constants["accum_steps"] * self.constants["batch_size"]
         return of_one * processes.processes()
+
+    def images_per_scale(self) -> int:
+        """Of the whole run's, for each training_scale, in whole steps."""
+        scales = len(training_scales(self.constants))
+        return math.ceil(self.constants["training_iterations"] / scales) * self.images_per_step()
 
     def images_seen(self) -> int:
         return self.step * self.images_per_step()
@@ -153,9 +158,9 @@ class Progress:
         parts.append(
             f"{self.constants['training_iterations']} steps are {self.epochs():.1f} epochs"
         )
-        size = training_size(self.constants)
-        if size != tuple(self.constants["image_size"]):
-            parts[-1] += f" at {'×'.join(map(str, size[::-1]))}"
+        sizes = training_sizes(self.constants)
+        if sizes != [tuple(self.constants["image_size"])]:
+            parts[-1] += " at " + ", ".join(f"{width}×{height}" for height, width in sizes)
         parts.append(f"the run's files are in {self.folder}")
         if self.step:
             parts.append(f"it goes on after step {self.step}")

@@ -13,7 +13,7 @@ from toolbox.checkpoints import look_into
 from toolbox.errors import InputError
 from toolbox.files import JUNK, LOCK, check_writable, in_run, last_files, write_atomic, writing
 from toolbox.processes import processes
-from toolbox.settings import FREE_TO_CHANGE, as_data
+from toolbox.settings import FREE_TO_CHANGE, as_data, training_scales
 from toolbox.sweeping import is_old, sweep_torn, written_aside
 
 OUTPUT = Path("TrainingOutput")
@@ -115,7 +115,9 @@ def sweep_run(run: Path) -> None:
 
 
 def depends_on_length(constants: dict) -> bool:
-    """Whether the learning rate would be another if training_iterations were."""
+    """Whether a step would be another, its rate or its size, if training_iterations were."""
+    if len(training_scales(constants)) > 1:
+        return True
     has_own_pace = constants["lr_schedule"] == "sqrt" and constants["decay_factor"] > 0
     return not has_own_pace and constants["lr_schedule"] != "plateau"
 

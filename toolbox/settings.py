@@ -105,21 +105,36 @@ def model_arguments(constants: dict, num_classes: int) -> dict:
     return {"num_classes": num_classes, "in_channels": 3, **chosen}
 
 
-def training_size(constants: dict) -> tuple[int, ...]:
-    """image_size, or a window of it, by training_scale: less by whole multiples of what the net
-    halves to one pixel.
+def training_scales(constants: dict) -> tuple[float, ...]:
+    """One, or several that have equal parts of a run."""
+    scales = constants["training_scale"]
+    return tuple(scales) if isinstance(scales, (tuple, list)) else (scales,)
+
+
+def training_sizes(constants: dict) -> list[tuple[int, ...]]:
+    """image_size, or a window of it, by each training_scale: less by whole multiples of what the
+    net halves to one pixel.
 
     So the net pads what is trained on and what is judged alike.
     """
     multiple = constants["patch"] * 2 ** len(constants["features"])
-    smaller = []
     whole = constants["crop_size"] if any(constants["crop_size"]) else constants["image_size"]
-    for side in whole:
-        steps = round(side * (1 - constants["training_scale"]) / multiple)
-        smaller.append(side - multiple * min(steps, (side - 1) // multiple))
-    return tuple(smaller)
+    sizes = []
+    for scale in training_scales(constants):
+        smaller = []
+        for side in whole:
+            steps = round(side * (1 - scale) / multiple)
+            smaller.append(side - multiple * min(steps, (side - 1) // multiple))
+        sizes.append(tuple(smaller))
+    return sizes
 
 
-def augmentation_of(constants: dict) -> list:
-    """The size to train at, what may differ between copies, and how far it goes."""
-    return [training_size(constants), *pick(constants, "augment augment_strength crop_size")]
+def training_size(constants: dict) -> tuple[int, ...]:
+    """The last, which a run ends with."""
+    return training_sizes(constants)[-1]
+
+
+def augmentations_of(constants: dict) -> list[list]:
+    """For each size to train at: the size, what may differ between copies, and how far it goes."""
+    how = pick(constants, "augment augment_strength crop_size")
+    return [[size, *how] for size in training_sizes(constants)]
