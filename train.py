@@ -60,7 +60,7 @@ image_size = (80, 128)  # (height, width) to resize to; twice the sides is four 
 features = (16, 32, 64)  # channels of each level; the paper's 64, 128, 256, 512: 20 times the work
 batch_size = 4  # pictures in a micro-batch; what memory allows
 accum_steps = 1  # micro-batches to a step; raise it where batch_size must be small
-training_iterations = 1200  # steps; images seen = steps * accum_steps * batch_size
+training_iterations = 1680  # steps; images seen = steps * accum_steps * batch_size
 base_lr = 1e-2  # learning rate after the warm-up
 loss = "ce+dice"  # ce: pixels alike; dice: classes alike; or focal, tversky, lovasz; or a sum
 augment = "zoom+flip+color+grey"  # how copies may differ; also vflip, rotate; "" = not at all
@@ -70,7 +70,7 @@ seed = 0  # split, start, order, augmentation and dropout all follow from it
 # data
 cache = True  # keep resized pictures in Dataset/cache; False decodes every file every time
 num_workers = -1  # processes that read beside the net; -1: cores less one on a GPU, none on a CPU
-training_scale = 1.0  # train on this share of image_size's sides; (0.5, 1): a half on either size
+training_scale = (0.5, 0.75, 1.0)  # of image_size's sides, each for a third of the steps; or one
 crop_size = (0, 0)  # train on windows of this size, out of image_size; (0, 0): on all of it
 mix = 0.0  # 0.5: every second picture gets a part of another one pasted in; for long runs
 augment_strength = 1.0  # how far zoom and colour go; 2 where training pictures are learnt by heart

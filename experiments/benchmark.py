@@ -152,6 +152,7 @@ def arguments_of(case: dict) -> dict:
 def make_training(folder: Path, case: dict) -> train.Training:
     """train.py's own Training with these constants, on a data set made for it."""
     constants = {"loss": "ce", "dropout": 0.0, "device": device, "precision": precision}
+    constants["training_scale"] = 1.0
     for name in ("batch_size", "features", "image_size"):
         constants[name] = case[name]
     vars(train).update(constants)

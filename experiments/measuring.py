@@ -226,7 +226,8 @@ def run_steps(folder: Path, steps: int, count: int, *arguments: str) -> tuple[fl
     program = folder / "few.py"
     program.write_text(FEW_STEPS.format(root=str(ROOT), steps=steps, warm=5 if steps else 0))
     began = time.perf_counter()
-    said = run([*python(count), program, f"data_dir={ROOT / 'Dataset'}", *arguments], folder)
+    chosen = [f"data_dir={ROOT / 'Dataset'}", "training_scale=1", *arguments]
+    said = run([*python(count), program, *chosen], folder)
     seconds = time.perf_counter() - began
     speed, waiting = said.split("speed ")[1].split()[:2]
     return seconds, float(speed), float(waiting)

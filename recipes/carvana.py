@@ -17,6 +17,7 @@ Lay the owners' train/ and train_masks/ into Dataset/carvana, or name their fold
 
 dataset = "carvana"
 image_size = (160, 240)
+training_scale = 1.0
 num_workers = 2
 
 architecture = "unet"

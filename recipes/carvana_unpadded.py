@@ -15,6 +15,7 @@ Mixed precision and fp32 side by side: add precision=fp32. Data: as for recipes/
 
 dataset = "carvana"
 image_size = (160, 240)
+training_scale = 1.0
 num_workers = 2
 
 architecture = "unet"

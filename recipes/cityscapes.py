@@ -17,6 +17,7 @@ Lay leftImg8bit/ and gtFine/ into Dataset/cityscapes24, or name their folder:
 
 dataset = "cityscapes24"
 image_size = (256, 512)
+training_scale = 1.0
 
 architecture = "unet"
 features = (64, 128, 256, 512)

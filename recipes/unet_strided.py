@@ -19,6 +19,7 @@ Then python inference.py uncertainty_passes=20 draws what the net is unsure of.
 
 dataset = "cityscapes34"
 image_size = (128, 256)
+training_scale = 1.0
 
 architecture = "unet"
 features = (64, 128, 256, 512)

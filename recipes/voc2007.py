@@ -18,6 +18,7 @@ train.py recipes/voc2007.py
 
 dataset = "voc2007"
 image_size = (192, 256)
+training_scale = 1.0
 
 architecture = "unet"
 features = (64, 128, 256, 512)

@@ -17,6 +17,7 @@ train.py recipes/voc2012.py
 
 dataset = "voc2012"
 image_size = (192, 256)
+training_scale = 1.0
 
 architecture = "unet"
 features = (64, 128, 256, 512)

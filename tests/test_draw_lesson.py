@@ -1,5 +1,6 @@
 import re
 
+from toolbox.kinds import check_value
 from toolbox.settings import override, read_constants, settings_of
 
 import draw_lesson
@@ -160,7 +161,7 @@ def test_the_recipe_of_the_lesson_holds_constants_that_exist():
     known = read_constants()
     assert given["training_iterations"] == 400
     for name, value in given.items():
-        assert type(value) is type(known[name])
+        assert name in known and check_value(name, value) == value
 
 
 def test_the_lines_to_change_stand_in_the_files():
