@@ -43,7 +43,7 @@ GOALS = {
         "score": 0.80,
         "split": "test",
         "arguments": [],
-        "lengths": {"muon": 500, "adamw": 1500},
+        "lengths": {"muon": 600, "adamw": 1800},
         "size": (128, 80),
         "features": (16, 32, 64),
     },
