@@ -13,7 +13,7 @@ Data, as the SegNet tutorial's repository gives it out: its CamVid/ folder (trai
 
 dataset = "camvid"
 image_size = (360, 480)
-training_scale = 0.83  # 400×296
+training_scale = 0.83  # 400×304
 
 architecture = "unet"
 features = (64, 128, 256, 512)

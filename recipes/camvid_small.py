@@ -21,7 +21,7 @@ _is_fast = _place.precision != "fp32"
 
 dataset = "camvid"
 image_size = (360, 480) if _is_fast else (256, 384)
-training_scale = 0.83  # 384×296, or 320×224
+training_scale = 0.83  # 384×288, or 320×224
 
 architecture = "unet"
 features = (16, 32, 64, 128)

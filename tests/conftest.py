@@ -33,6 +33,7 @@ TINY = dict(
     features=(4, 8),
     batch_size=2,
     training_iterations=4,
+    training_scale=1.0,
     warmup_steps=1,
     eval_interval=2,
     eval_iterations=0,

@@ -60,17 +60,23 @@ def test_a_recipe_sets_constants_and_name_value_after_it_wins(tmp_path):
 
 @pytest.mark.parametrize(
     "side, share, smaller",
-    [(80, 0.8, 64), (80, 0.9, 72), (80, 1e-17, 8), (83, 1e-17, 3), (80, 1.0, 80), (5, 0.1, 5)],
+    [
+        *[(80, 0.8, 64), (80, 0.9, 72), (80, 1e-17, 8), (80, 1.0, 80), (80, (0.5, 1), 80)],
+        *[(83, 1e-17, 8), (83, 0.95, 80), (83, 1.0, 80), (87, 0.999, 80), (5, 0.1, 5)],
+    ],
 )
-def test_the_size_in_training_is_padded_as_the_judged_one(side, share, smaller):
+def test_nothing_is_padded_in_training(side, share, smaller):
     constants = dict(
         image_size=(side, side),
         crop_size=(0, 0),
         training_scale=share,
         features=(16, 32, 64),
         patch=1,
+        padded=True,
     )
     assert training_size(constants) == (smaller, smaller)
+    constants.update(padded=False, training_scale=0.5)  # any size loses its border there
+    assert training_size(constants) == (round(side / 2), round(side / 2))
 
 
 def test_train_pys_constants_are_read_as_data():

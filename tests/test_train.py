@@ -453,8 +453,8 @@ def test_the_scores_name_the_last_split_that_has_masks(run_train, tmp_path):
     [
         (
             dict(training_scale=0.7),
-            (12, 18),
-        ),  # less by multiples of 4, which this net halves to one
+            (12, 20),
+        ),  # multiples of 4, which this net halves to one
         (dict(crop_size=(8, 12)), (8, 12)),
     ],
 )
@@ -487,8 +487,8 @@ def test_pictures_grow_in_equal_parts_of_a_run(run_train, tmp_path, monkeypatch,
     draw_squares(tmp_path / "own", 8)
     growing = dict(training_scale=(0.25, 0.7, 1), training_iterations=5, accum_steps=3, mix=0.5)
     run_train(dataset="own", run_dir="run", image_size=(16, 26), batch_size=3, **growing)
-    assert sizes == 6 * [(4, 6)] + 6 * [(12, 18)] + 3 * [(16, 26)]
-    assert "epochs at 6×4, 18×12, 26×16; " in capsys.readouterr().out
+    assert sizes == 6 * [(4, 8)] + 6 * [(12, 20)] + 3 * [(16, 24)]
+    assert "epochs at 8×4, 20×12, 24×16; " in capsys.readouterr().out
     saved = load_checkpoint(tmp_path / "unet_model.pth")
     assert saved["image_size"] == [16, 26]
     assert saved["constants"]["training_scale"] == [0.25, 0.7, 1.0]

@@ -112,19 +112,22 @@ def training_scales(constants: dict) -> tuple[float, ...]:
 
 
 def training_sizes(constants: dict) -> list[tuple[int, ...]]:
-    """image_size, or a window of it, by each training_scale: less by whole multiples of what the
-    net halves to one pixel.
+    """image_size, or a window of it, by each training_scale, in whole multiples of what the net
+    halves to one pixel.
 
-    So the net pads what is trained on and what is judged alike.
+    So nothing is padded in training. What is padded there is cut off before the loss, and what the
+    net makes of a picture's last rows would stay as it was at the start: wherever a picture needs
+    less padding, in a tile or a smaller look, those rows would come out at random.
     """
-    multiple = constants["patch"] * 2 ** len(constants["features"])
+    multiple = constants["patch"] * 2 ** len(constants["features"]) if constants["padded"] else 1
     whole = constants["crop_size"] if any(constants["crop_size"]) else constants["image_size"]
     sizes = []
     for scale in training_scales(constants):
         smaller = []
         for side in whole:
-            steps = round(side * (1 - scale) / multiple)
-            smaller.append(side - multiple * min(steps, (side - 1) // multiple))
+            most = side // multiple
+            count = min(max(1, round(side * scale / multiple)), most)
+            smaller.append(multiple * count or side)
         sizes.append(tuple(smaller))
     return sizes
 
