@@ -4,7 +4,7 @@ Chips that compute in bf16 take the pictures at their full 480×360; others, whi
 384×256 and for fewer steps.
 
 Zoom shows things larger than whole pictures do. So the net learns on smaller pictures than it is
-judged on: things are then about as large in both, and a step takes three quarters of the time.
+judged on: things are then about as large in both, and a step takes two thirds of the time.
 
 Parts of other pictures are pasted in (mix): films that were not trained on are then met a little
 better, each of the three that there are; of a dozen changes it gained most (docs/results.md).
