@@ -64,6 +64,7 @@ def test_the_published_systems_all_have_a_recipe():
         "unetpp",
         "camvid",
         "camvid_small",
+        "camvid_two_hours",
     }
 
 
