@@ -455,7 +455,7 @@ def test_a_split_with_far_fewer_pixels_of_a_class_is_said_to_be_unlike():
 
 def test_what_to_try_follows_from_the_figures_and_is_not_what_is_set_already():
     rising = history_of([0.3, 0.4, 0.5, 0.6], [0.3, 0.4, 0.5, 0.6])
-    assert "train longer: training_iterations=2400" in what_to_try(outcome(GOOD, rising))
+    assert "train longer: training_iterations=3360" in what_to_try(outcome(GOOD, rising))
     heart = history_of([0.5, 0.7, 0.9, 0.95], [0.5, 0.6, 0.6, 0.6])
     (said,) = what_to_try(outcome(GOOD, heart))
     assert "augment_strength=2, or dropout=0.1" in said

@@ -140,7 +140,7 @@ def test_what_a_step_computes_is_what_was_reckoned():
     for size in ((256, 256), (538, 806), (121, 195), (584, 565)):
         traits = made_up((1.0, 0.9, 0.8), kept={size: np.array([1.0, 0.9])})
         for one in choosing.candidates(traits, pace(), 200, 16):
-            constants = one._asdict() | {"training_scale": choosing.SMALLER}
+            constants = one._asdict() | {"training_scale": choosing.SMALLER, "padded": True}
             multiple = one.patch * 2 ** len(one.features)
             net = build_model("unet", num_classes=2, features=one.features, patch=one.patch)
             assert net.multiple() == multiple
@@ -299,7 +299,7 @@ def test_where_nothing_fits_something_smaller_is_planned(monkeypatch):
         return "a trial" if sizes[-1] < 90 * 90 else None
 
     monkeypatch.setattr(plan, "try_until_it_fits", fits)
-    constants = {"batch_size": 4, "accum_steps": 1}
+    constants = {"batch_size": 4, "accum_steps": 1, "padded": True}
     traits, place = made_up((1.0, 0.9, 0.8)), Place("cpu", "fp32")
     plan.plan_that_fits(constants, place, traits, pace(), 200)
     assert len(sizes) > 1 and sizes == sorted(sizes, reverse=True)

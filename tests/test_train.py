@@ -413,7 +413,7 @@ def test_row_31_compiled_weights_are_saved_with_plain_keys(run_train, tmp_path, 
     class Compiled(torch.nn.Module):
         """As torch.compile does: the net under another name."""
 
-        def __init__(self, model):
+        def __init__(self, model, dynamic):
             super().__init__()
             self._orig_mod = model
 

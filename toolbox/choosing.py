@@ -138,6 +138,7 @@ def candidates(traits: Traits, pace: Pace, seconds: float, base: int) -> Iterato
                     "training_scale": SMALLER,
                     "patch": patch,
                     "features": features,
+                    "padded": True,
                 }
                 trained = rounded_up(training_size(constants), multiple)
                 is_part = crop_size != image_size and min(crop_size) * SMALLER >= LEAST_SIDE - 16
