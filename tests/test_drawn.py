@@ -118,7 +118,7 @@ def prepare_there(place: Path, folder: Path, results) -> None:
 
 
 def test_two_processes_at_once_do_each_other_no_harm(folder):
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     results = context.Queue()
     arguments = (cache.CACHE, folder, results)
     both = [context.Process(target=prepare_there, args=arguments) for _ in range(2)]
