@@ -61,8 +61,14 @@ def test_a_recipe_sets_constants_and_name_value_after_it_wins(tmp_path):
 @pytest.mark.parametrize(
     "side, share, smaller",
     [
-        *[(80, 0.8, 64), (80, 0.9, 72), (80, 1e-17, 8), (80, 1.0, 80), (80, (0.5, 1), 80)],
-        *[(83, 1e-17, 8), (83, 0.95, 80), (83, 1.0, 80), (87, 0.999, 80), (5, 0.1, 5)],
+        (80, 0.8, 64),
+        (80, 0.9, 72),
+        (80, 1e-17, 8),
+        (80, 1.0, 80),
+        (80, (0.5, 1), 80),
+        (83, 0.95, 80),
+        (87, 0.999, 80),
+        (5, 0.1, 5),
     ],
 )
 def test_nothing_is_padded_in_training(side, share, smaller):
