@@ -71,7 +71,7 @@ seed = 0  # split, start, order, augmentation and dropout all follow from it
 cache = True  # keep resized pictures in Dataset/cache; False decodes every file every time
 num_workers = -1  # processes that read beside the net; -1: cores less one on a GPU, none on a CPU
 training_scale = (0.5, 0.75, 1.0)  # of image_size's sides, each for a third of the steps; or one
-crop_size = (0, 0)  # train on windows of this size, out of image_size; (0, 0): on all of it
+crop_size = (0, 0)  # train on windows of this size, cut out of image_size; (0, 0): on all of it
 mix = 0.0  # 0.5: every second picture gets a part of another one pasted in; for long runs
 augment_strength = 1.0  # how far zoom and colour go; 2 where training pictures are learnt by heart
 
@@ -102,14 +102,14 @@ ema_decay = 0.0  # 0.999, say: a running average of the weights is what is judge
 # judging
 folds = 0  # 5: five nets, each judged on the fifth of the pictures that it has not seen
 eval_interval = 200  # steps between evaluations
-eval_iterations = 16  # batches of each split per evaluation; 0 = all
+eval_iterations = 16  # batches of train and of val per evaluation; 0 = all
 patience = 0  # evaluations without a better validation mean IoU before the run ends; 0 = never
 save_model_interval = 200  # steps between saves of last.pth, best.pth and curves.png
 
 # machine
 device = "auto"  # auto, cpu, cuda, cuda:1, mps
 precision = "auto"  # fp32, bf16, fp16; auto: bf16 where the chip has it, else fp16 on GPUs
-compile_model = True  # torch.compile where it pays, on GPUs: a minute at the start, then faster
+compile_model = True  # torch.compile where it pays, on GPUs: a minute for each training size
 run_dir = ""  # where the run's files go; "" = TrainingOutput/<dataset>-<date>-<time>
 resume = ""  # true: go on with the newest run; or a run's folder, or its last.pth
 

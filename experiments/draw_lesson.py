@@ -1,7 +1,9 @@
 """Draws the pictures of docs/lesson.md and prints the numbers that stand beside them there; and the
 README's picture.
 
-python train.py && python experiments/draw_lesson.py [checkpoint=TrainingOutput/RUN/best.pth]
+python experiments/draw_lesson.py [checkpoint=TrainingOutput/RUN/best.pth]
+
+The run that the lesson's are of is given there.
 """
 
 import random

@@ -16,7 +16,7 @@ Lay images/ and labels/ into Dataset/gta5, or name their folder:
 
 dataset = "gta5"
 image_size = (264, 480)
-training_scale = 1.0
+training_scale = 1.0  # 480×256, in whole multiples of 16
 
 architecture = "unet"
 features = (64, 128, 256, 512)

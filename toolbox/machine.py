@@ -97,7 +97,7 @@ class Place:
         """A model to be trained, moved here in the order in memory that suits it."""
         if self.device.type == "cpu":
             keep_memory()
-        # All batches trained on are of one size: GPUs may try out their ways of convolving once.
+        # Batches are of a few sizes: for each, GPUs may try out their ways of convolving once.
         torch.backends.cudnn.benchmark = True
         # Not to be had on CPUs, where each process normalises by its own pictures.
         if processes() > 1 and self.device.type == "cuda":
