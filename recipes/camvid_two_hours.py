@@ -1,8 +1,8 @@
 """CamVid within two hours on two CPU cores that compute in bf16: camvid_small.py's way with a wider
 net, seen 76 times.
 
-What a net makes of a film that it was not trained on gains by its width (docs/results.md). A chip
-without bf16 takes more than twice the time.
+Worked out from the time of its steps, and not run in full yet (docs/results.md). A chip without
+bf16 takes more than twice the time.
 
 The data and its place are those of recipes/camvid.py.
 """
