@@ -17,7 +17,7 @@ SMALLER = 0.83  # training_scale beside zoom, which shows things larger than who
 BATCH = 4
 FIRST_VIEWS = 400  # after which it is seen how hard the task is
 EASY = 0.03  # of a lower difficulty no more is made: some steps are needed for anything
-ENOUGH_VIEWS = 16_000  # pictures, or parts of them, seen: from here on a wider net learns more
+ENOUGH_VIEWS = 8_000  # pictures, or parts of them, seen: from here on a wider net learns more
 PLACED = 0.1  # from here on where a class is tells up from down, or left from right
 
 Widths = tuple[int, ...]
