@@ -3,7 +3,7 @@ README's picture.
 
 python experiments/draw_lesson.py [checkpoint=TrainingOutput/RUN/best.pth]
 
-The run that the lesson's are of is given there.
+The lesson names the command of the run that its pictures are drawn from.
 """
 
 import random

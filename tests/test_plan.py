@@ -184,6 +184,20 @@ def test_of_what_is_learnt_at_once_a_step_sees_more():
     assert part == 1 > hard_part and views < hard_views / 2
 
 
+def test_a_net_is_as_wide_as_still_sees_eight_thousand_pictures():
+    machine = choosing.Pace(
+        lambda features, patch, size: 1e-6 * features[0] ** 2 * np.prod(size) / patch**2
+    )
+    found = {}
+    for seconds in (100, 150_000, 10_000_000):
+        best = choosing.best_candidate(made_up([1.0, 0.9, 0.7]), machine, seconds)
+        found[best.features[0]] = best.views
+    narrow, middle, wide = found
+    assert narrow == choosing.BASES[0] < middle < wide == choosing.BASES[-1]
+    next_wider = choosing.BASES[choosing.BASES.index(middle) + 1]
+    assert found[middle] >= 8000 > found[middle] * (middle / next_wider) ** 2
+
+
 def test_what_more_time_would_bring_is_said_and_how_little_it_may_be():
     traits = made_up([1.0, 0.9, 0.7])
     now, later = (choosing.best_candidate(traits, pace(50), seconds) for seconds in (100, 1600))

@@ -156,9 +156,9 @@ def best_candidate(traits: Traits, pace: Pace, seconds: float) -> Candidate | No
     found = list(candidates(traits, pace, seconds, BASES[0]))
     if not found:
         return None
-    best = max(found, key=lambda one: one.value)
+    best = narrow = max(found, key=lambda one: one.value)
     for base in BASES[1:]:
-        features = tuple(width * base // BASES[0] for width in best.features)
+        features = tuple(width * base // BASES[0] for width in narrow.features)
         views = views_in(seconds, pace, features, best.patch, best.trained)
         if views < ENOUGH_VIEWS:
             break
