@@ -57,12 +57,8 @@ class AlphaMasks(Folder):
                 return False
             name = f"alpha-{fingerprint(file_facts(paths))}"
             return remembered(name, lambda: {"is_alone": hold_alpha_alone(paths)})["is_alone"]
-        except (
-            InputError,
-            OSError,
-            MemoryError,
-        ):  # what can't be read is named with all that is wrong
-            return False
+        except (InputError, OSError, MemoryError):
+            return False  # what can't be read is named with all that is wrong
 
     def read_mask(self, path: Path, meaning: dict[int, int] | None = None) -> np.ndarray:
         with opened(path) as picture:
