@@ -1,6 +1,7 @@
 from toolbox import advice
 
 import numpy as np
+import pytest
 from conftest import draw_squares, move_into_splits
 from PIL import Image
 
@@ -88,6 +89,14 @@ def test_a_rate_at_its_floor_for_most_of_the_run_is_warned_of_before_it(
     run_train(dataset="own", run_dir="run", training_iterations=1250, **system_a)
     out = capsys.readouterr().out
     assert heard(out) == {"floor"} and "from step 505 of 1250 on; raise decay_factor" in out
+
+
+@pytest.mark.parametrize("base_lr, is_warned", [(9e-5, True), (1e-4, False), (2e-4, False)])
+def test_a_rate_below_the_least_is_warned_of(make_training, base_lr, is_warned):
+    training = make_training(base_lr=base_lr, min_lr=1e-4)
+    said = training.adviser.new_warnings(training.facts())
+    expected = "base_lr is 9e-05, and the learning rate is never below min_lr, 0.0001: it is that"
+    assert any(expected in line for line in said) == is_warned
 
 
 def test_a_warning_is_said_once(make_training):

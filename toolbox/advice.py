@@ -37,8 +37,13 @@ def absent(facts: Facts) -> str:
 def at_floor(facts: Facts) -> str:
     """A learning rate that is at its lowest for most of the run."""
     base_lr, min_lr = facts.constants["base_lr"], facts.constants["min_lr"]
-    if facts.step or base_lr <= min_lr:
+    if facts.step or base_lr == min_lr:
         return ""
+    if base_lr < min_lr:
+        return (
+            f"base_lr is {base_lr:g}, and the learning rate is never below min_lr, {min_lr:g}: "
+            "it is that in all steps; lower min_lr too"
+        )
     warm = facts.constants["warmup_steps"]
     late = [i + 1 for i, rate in enumerate(facts.rates) if i >= warm and rate <= min_lr * 1.000001]
     total = facts.constants["training_iterations"]
