@@ -97,7 +97,7 @@ decay_factor = 0.0  # sqrt: 0 = down to min_lr at the last step; else see utils.
 plateau_patience = 5  # plateau: evaluations without a lower validation loss before the rate falls
 weight_decay = 0.1  # times the rate: share of a weight taken off in a step; short runs: 0.01
 grad_clip = 1.0  # longer gradients are shortened to this; 0 = never
-ema_decay = 0.0  # 0.999, say: a running average of the weights is what is judged and kept
+ema_decay = 0.0  # 0.99, say: a running average of the weights is what is judged and kept
 
 # judging
 folds = 0  # 5: five nets, each judged on the fifth of the pictures that it has not seen
