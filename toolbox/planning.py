@@ -140,8 +140,8 @@ def set_rate(plan: Plan) -> None:
     plan.set(
         "ema_decay",
         0.99,
-        "the average of the last hundred steps' weights is judged and kept: as good as weights that "
-        "have come to rest, or 0.004 better (docs/results.md)",
+        "the average of the last hundred steps' weights is judged and kept: as good as weights "
+        "that have come to rest, or 0.004 better (docs/results.md)",
     )
 
 
