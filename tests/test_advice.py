@@ -95,7 +95,7 @@ def test_a_rate_at_its_floor_for_most_of_the_run_is_warned_of_before_it(
 def test_a_rate_below_the_least_is_warned_of(make_training, base_lr, is_warned):
     training = make_training(base_lr=base_lr, min_lr=1e-4)
     said = training.adviser.new_warnings(training.facts())
-    expected = "base_lr is 9e-05, and the learning rate is never below min_lr, 0.0001: it is that"
+    expected = f"base_lr is {base_lr:g}, and the learning rate is never below min_lr, 0.0001: it is"
     assert any(expected in line for line in said) == is_warned
 
 
