@@ -67,7 +67,7 @@ def set_steps(plan: Plan, constants: dict, trial: Trial, seconds: float, picture
     )
     plan.set("eval_iterations", looked_at, f"evaluations take at most {SEEN_MOST:.0%} of the time")
     plan.set("save_model_interval", every, "a save with each evaluation")
-    plan.set("patience", 0, "never ended early: with this rate the best weights come last")
+    plan.set("patience", 0, "never ended early: the rate falls until the last step")
 
 
 def written(value: object) -> str:
