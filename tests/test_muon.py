@@ -1,5 +1,5 @@
 from toolbox.machine import Machinery, Place
-from toolbox.muon import Muon, factors_of, make_optimizer
+from toolbox.muon import Muon, factors_of, in_parts, make_optimizer
 
 import pytest
 import torch
@@ -87,6 +87,29 @@ def test_products_in_bf16_and_parts_of_large_kernels_go_about_the_same_way(monke
     for other, most in ((rounded, 0.05), (parted, 0.4)):
         assert 0 < (other - exact).norm() / way.norm() < most
         assert abs((other - kernels[0]).norm() / way.norm() - 1) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("side", "parts"),
+    [
+        (1, 1),
+        (44, 1),
+        (128, 1),
+        (192, 2),
+        (300, 3),
+        (384, 3),
+        (1024, 8),
+        (129, 3),
+        (254, 2),
+        (257, 1),
+    ],
+)
+def test_large_kernels_are_taken_in_as_few_parts_as_can_be_alike(side, parts):
+    for matrix in (torch.zeros(side, 2 * side), torch.zeros(2 * side, side)):
+        found = in_parts(matrix)
+        assert len(found) == parts and len({part.shape for part in found}) == 1
+        dimension = matrix.shape.index(side)
+        assert torch.equal(torch.cat(list(found), dimension), matrix)
 
 
 def test_products_are_in_bf16_only_where_the_net_is():

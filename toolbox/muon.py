@@ -8,6 +8,7 @@ AdamW's steps are 0.2 long on average for each weight, and made Muon's as long: 
 matrix's longer side), as an orthogonal matrix of sides n ≤ m has n ones in n · m numbers.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -21,7 +22,7 @@ LENGTH = 0.2  # of AdamW's steps, for each weight
 ROUNDS = 5
 LATE = 2  # rounds at the end that may be in bf16
 LARGE = 128  # side from which on the products take longer than the calls to them
-LARGEST = 512  # side of a part, as the work grows with its third power
+LARGEST = 128  # side of a part, as the work grows with its third power
 
 
 @contextmanager
@@ -83,10 +84,13 @@ def is_lying(matrix: torch.Tensor) -> bool:
 
 
 def in_parts(matrix: torch.Tensor) -> Sequence[torch.Tensor]:
-    """A very large matrix along its shorter side, each part to be made orthogonal by itself."""
+    """A large matrix along its shorter side, each part to be made orthogonal by itself: as few
+    parts as can be alike, or the whole where twice as many would not do."""
     side = 0 if is_lying(matrix) else 1
-    is_large = matrix.shape[side] % LARGEST == 0
-    return matrix.split(LARGEST, side) if is_large else [matrix]
+    length = matrix.shape[side]
+    fewest = math.ceil(length / LARGEST)
+    parts = next((n for n in range(fewest, 2 * fewest + 1) if length % n == 0), 1)
+    return matrix.split(length // parts, side)
 
 
 class Muon(torch.optim.AdamW):
