@@ -169,9 +169,10 @@ def main() -> None:
     with memory_explained(str(place), constants):
         lacking = try_alone(difficulty, constants)
         traits.difficulty = traits.difficulty if lacking is None else lacking
-        plan, best, trial = plan_that_fits(constants, place, traits, pace, 0.8 * seconds)
-        later = choosing.best_candidate(traits, pace, 1.6 * seconds)
-    set_steps(plan, constants, trial, seconds - seconds_to_import(train), traits.pictures)
+        plan, best, trial = plan_that_fits(constants, place, traits, pace, 0.85 * seconds)
+        later = choosing.best_candidate(traits, pace, 1.7 * seconds)
+    counts = [len(data.splits[name]) for name in ("train", "val")]
+    set_steps(plan, constants, trial, seconds - seconds_to_import(train), counts, best.part)
     path = recipe_path(data.name)
     title = f"{data.name} in {minutes:g} minutes, planned on {date.today()} for {place}"
     write_text(path, recipe_text(plan, own, f"{title}, {cores()} cores."))

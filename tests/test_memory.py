@@ -26,9 +26,29 @@ def test_row_22_too_little_memory_on_a_cpu_is_a_sentence_and_not_a_kill(project)
 
 def test_a_container_may_have_less_memory_than_its_machine(tmp_path, monkeypatch):
     whole = memory.memory()
+    monkeypatch.setattr(memory, "OWN_GROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(memory, "GROUPS", tmp_path)
     limit = tmp_path / "memory.max"
-    monkeypatch.setattr(memory, "LIMITS", (limit,))
     limit.write_text("1000000000\n")
     assert memory.memory() == min(whole, 10**9)
     limit.write_text("max\n")
     assert memory.memory() >= whole > 0
+
+
+@pytest.mark.parametrize(
+    ("line", "limit"),
+    [
+        ("0::/system.slice/job", "system.slice/job/memory.max"),
+        ("0::/system.slice/job", "system.slice/memory.max"),
+        ("4:memory:/slurm/job_1", "memory/slurm/job_1/memory.limit_in_bytes"),
+    ],
+)
+def test_a_job_may_have_less_memory_than_its_machine(line, limit, tmp_path, monkeypatch):
+    whole = memory.memory()
+    monkeypatch.setattr(memory, "OWN_GROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(memory, "GROUPS", tmp_path)
+    (tmp_path / "cgroup").write_text(f"9:name=systemd:/\n{line}\n")
+    assert memory.memory() >= whole > 0
+    (tmp_path / limit).parent.mkdir(parents=True)
+    (tmp_path / limit).write_text("1000000000\n")
+    assert memory.memory() == min(whole, 10**9)

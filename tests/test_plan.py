@@ -6,10 +6,10 @@ from toolbox import choosing, planning
 from toolbox.errors import InputError
 from toolbox.machine import Place
 from toolbox.memory import held_to
-from toolbox.recipe_writing import Trial, set_steps
+from toolbox.recipe_writing import Trial, evaluations_in, set_steps
 from toolbox.recipes import read_recipe
 from toolbox.settings import read_constants, settings_of, training_size
-from toolbox.traits import Traits, find_traits, thickness_of
+from toolbox.traits import Traits, chosen_rows, find_traits, thickness_of
 from toolbox.trials import difficulty
 
 import cv2
@@ -56,6 +56,7 @@ def made_up(left, pictures=100, **others):
         "names": ["background", "object"],
         "shape": (256, 256),
         "pictures": pictures,
+        "judged": 0,
         "share": np.array([0.9, 0.1]),
         "thickness": np.array([50.0, 9.0]),
         "kept": {size: np.array([1.0, one]) for size, one in zip(sizes, left)},
@@ -240,15 +241,71 @@ def test_few_pictures_are_changed_more_than_many():
 def test_the_steps_fill_the_time_that_is_left():
     constants = {"batch_size": 2, "accum_steps": 2, "eval_iterations": 16}
     chosen = planning.Plan()
-    trial = Trial(start=10.0, step=0.1, evaluation=1.0, end=30.0, memory=0)
-    set_steps(chosen, constants, trial, 600, 50)
-    evaluating = 6 * chosen.constants["eval_iterations"] / 16
+    trial = Trial(start=10.0, step=0.1, look=0.1, drawing=0.5, end=30.0, memory=0)
+    counts = (50, 20)
+    set_steps(chosen, constants, trial, 600, counts, 1.0)
+    looked_at = 2 * chosen.constants["eval_iterations"]
+    evaluating = 6 * (0.5 + 0.1 * (min(50, looked_at) + min(20, looked_at)))
     assert 599 < chosen.constants["training_iterations"] * 0.1 + 40 + evaluating <= 600
     with pytest.raises(InputError, match="there is time for 0 steps.*minutes=1 or more"):
-        set_steps(chosen, constants, trial, 40, 50)
-    set_steps(chosen, constants, trial, 60 * 1.5, 50)
-    set_steps(chosen, constants, trial._replace(step=1e-9), 600, 50)
+        set_steps(chosen, constants, trial, 40, counts, 1.0)
+    set_steps(chosen, constants, trial, 60 * 1.5, counts, 1.0)
+    set_steps(chosen, constants, trial._replace(step=1e-9), 600, counts, 1.0)
     assert chosen.constants["training_iterations"] == 10**7
+
+
+def test_evaluations_look_at_less_and_are_fewer_where_they_take_long():
+    constants = {"batch_size": 4, "eval_iterations": 16}
+    trial = Trial(start=10.0, step=0.1, look=0.1, drawing=0.5, end=30.0, memory=0)
+    assert evaluations_in(6000, constants, trial, (500, 100))[:2] == (6, 16)
+    # 6 · (0.5 + 0.1 · (14 + 3)) = 13.2 s are within a twentieth of 300 s.
+    assert evaluations_in(300, constants, trial, (14, 3)) == (6, 16, pytest.approx(13.2))
+    slow = trial._replace(look=0.6)  # 6 · (0.5 + 0.6 · 7) is too much, 2 · (0.5 + 0.6 · 11) not
+    assert evaluations_in(300, constants, slow, (14, 3)) == (2, 2, pytest.approx(14.2))
+    slower = trial._replace(look=6.0)  # what they take is told, where it is more
+    assert evaluations_in(300, constants, slower, (14, 3)) == (2, 1, pytest.approx(85))
+
+
+def test_parts_of_pictures_are_not_taken_for_whole_ones():
+    constants = {"batch_size": 4, "accum_steps": 1, "eval_iterations": 16}
+    trial = Trial(start=10.0, step=0.1, look=0.1, drawing=0.5, end=30.0, memory=0)
+    strengths = []
+    for part in (1.0, 0.25):
+        chosen = planning.Plan()
+        set_steps(chosen, constants, trial, 600, (500, 100), part)
+        strengths.append(chosen.constants["augment_strength"])
+    assert strengths == [2.0, 1.0]
+
+
+def test_where_judging_would_take_the_time_pictures_are_smaller():
+    sizes = []
+    for judged in (0, 1200):
+        traits = made_up((1.0, 0.99, 0.95), judged=judged)
+        best = choosing.best_candidate(traits, pace(40), 200)
+        sizes.append(best.image_size)
+        judging = choosing.FORWARD * judged * pace(40).seconds(best.features, best.patch, sizes[-1])
+        assert judging / choosing.BATCH < 0.6 * 200
+    assert sizes == [(256, 256), (128, 128)]
+
+
+def test_masks_that_are_ignored_or_lack_a_rare_class_do_not_hide_the_others(tmp_path):
+    for i in range(200):
+        mask = np.zeros((16, 16), np.uint8)
+        if i % 2:
+            mask[:] = 255
+        elif i == 2:
+            mask[4:8], mask[8:] = 1, 2
+        else:
+            mask[4:] = 1
+        image = np.random.default_rng(i).integers(0, 256, (16, 16, 3)).astype(np.uint8)
+        save_pair(tmp_path / ("train" if i < 196 else "val"), f"{i:03}", image, mask)
+    rows = [f"{i},{name},{i},{i},{i}" for i, name in enumerate("abc")]
+    (tmp_path / "classes.csv").write_text("\n".join(["id,name,red,green,blue", *rows, ""]))
+    data = prepare(str(tmp_path), ".", (32, 32), cache=False, seed=0)
+    assert data.pixels[chosen_rows(data), :3].any(axis=1).all()
+    traits = find_traits(data)
+    assert not np.isnan(traits.thickness).any()
+    assert traits.judged == 200 and traits.pictures == 196
 
 
 def test_the_recipe_is_one_that_train_py_takes_and_is_never_written_over(tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ from toolbox.errors import InputError
 from toolbox.files import file_facts, fingerprint, writing
 from toolbox.findings import Cause, FileInputError
 from toolbox.masks import resize_image, resize_mask
+from toolbox.processes import all_cores
 from toolbox.sweeping import make_aside, sweep_unfinished
 
 import numpy as np
@@ -120,7 +121,7 @@ def read_all(pairs: Sequence, read_pair: ReadPair, filling: Filling) -> list[Inp
             filling.problems.append(FileInputError(sentence, TOO_BIG, image))
 
     # Decoding and resizing leave Python's lock alone.
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(all_cores()) as threads:
         done = threads.map(read_one, range(len(pairs)))
         list(Counting(done, "reading all pairs once", len(pairs), unit="pair", leave=False))
     filling.close()

@@ -15,6 +15,7 @@ PARTS = (1.0, 0.5, 0.25, 0.125)  # of a picture that a step may see
 LEAST_SIDE = 96  # of such a part
 SMALLER = 0.83  # training_scale beside zoom, which shows things larger than whole pictures do
 BATCH = 4
+FORWARD = 0.35  # of a step's time for a picture is what judging it takes
 FIRST_VIEWS = 400  # after which it is seen how hard the task is
 EASY = 0.03  # of a lower difficulty no more is made: some steps are needed for anything
 ENOUGH_VIEWS = 8_000  # pictures, or parts of them, seen: from here on a wider net learns more
@@ -116,8 +117,13 @@ def hoped_for(traits: Traits, image_size: Size, patch: int, part: float, views: 
     return left - unlearnt - coarse - blind
 
 
-def views_in(seconds: float, pace: Pace, features: Widths, patch: int, trained: Size) -> float:
-    return BATCH * seconds / pace.seconds(features, patch, trained)
+def views_in(
+    seconds: float, traits: Traits, pace: Pace, features: Widths, patch: int, sizes: Sequence[Size]
+) -> float:
+    """What can be seen in the time that judging all pictures leaves; sizes: judged, and trained."""
+    judged, trained = (pace.seconds(features, patch, size) / BATCH for size in sizes)
+    left = seconds - FORWARD * traits.judged * judged
+    return max(left, 0.02 * seconds) / trained
 
 
 def candidates(traits: Traits, pace: Pace, seconds: float, base: int) -> Iterator[Candidate]:
@@ -146,7 +152,8 @@ def candidates(traits: Traits, pace: Pace, seconds: float, base: int) -> Iterato
                     continue
                 if math.prod(trained) > pace.room:
                     continue
-                views = views_in(seconds, pace, features, patch, trained)
+                sizes = (image_size, trained)
+                views = views_in(seconds, traits, pace, features, patch, sizes)
                 value = hoped_for(traits, image_size, patch, part, views)
                 yield Candidate(image_size, part, crop_size, features, patch, trained, views, value)
 
@@ -159,7 +166,8 @@ def best_candidate(traits: Traits, pace: Pace, seconds: float) -> Candidate | No
     best = narrow = max(found, key=lambda one: one.value)
     for base in BASES[1:]:
         features = tuple(width * base // BASES[0] for width in narrow.features)
-        views = views_in(seconds, pace, features, best.patch, best.trained)
+        sizes = (best.image_size, best.trained)
+        views = views_in(seconds, traits, pace, features, best.patch, sizes)
         if views < ENOUGH_VIEWS:
             break
         best = best._replace(features=features, views=views)

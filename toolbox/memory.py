@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # in malloc.h
-LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # containers'
+OWN_GROUP, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")  # containers' and jobs'
 SHARE = 0.9  # of the memory, for one process: the rest is the system's and other programs'
 
 
@@ -38,18 +38,33 @@ def keep_memory() -> None:
 def release_memory() -> None:
     """Give it back, and from now on too: judging asks for all sizes, and what is kept of each
     would fill a small machine."""
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
     library = set_heap({M_MMAP_MAX: 2**16, M_MMAP_THRESHOLD: 2**22, M_TRIM_THRESHOLD: 2**26})
     if library:
         library.malloc_trim(0)
+
+
+def limits() -> Iterator[Path]:
+    """Files that may say what this process's group, or one that it lies in, may have. Of the first
+    version of groups those of memory lie in a folder of their own."""
+    places = {GROUPS: Path("memory.max"), GROUPS / "memory": Path("memory.limit_in_bytes")}
+    groups = {Path("/")}  # in a container its own may not be seen under its name
+    with suppress(OSError):
+        for line in OWN_GROUP.read_text().splitlines():
+            own = Path("/", line.split(":", 2)[-1])
+            groups |= {own, *own.parents}
+    for root, name in places.items():
+        yield from (root / group.relative_to("/") / name for group in groups)
 
 
 def memory() -> int:
     """The machine's memory in bytes, or what its container may have of it; 0: not to be told."""
     with suppress(AttributeError, OSError, ValueError):
         least = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        for limit in LIMITS:
+        for limit in limits():
             with suppress(OSError, ValueError):  # it may say max
-                least = min(least, int(Path(limit).read_text()))
+                least = min(least, int(limit.read_text()))
         return least
     return 0
 

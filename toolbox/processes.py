@@ -32,13 +32,16 @@ def is_first() -> bool:
     return rank() == 0
 
 
+def all_cores() -> int:
+    """The cores that a program may use here."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def cores() -> int:
     """The cores that this process has for itself."""
-    if hasattr(os, "sched_getaffinity"):
-        available = len(os.sched_getaffinity(0))
-    else:
-        available = os.cpu_count() or 1
-    return max(1, available // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    return max(1, all_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 def launch() -> str:

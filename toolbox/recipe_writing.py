@@ -13,7 +13,7 @@ from toolbox.errors import InputError
 from toolbox.files import own_path
 from toolbox.planning import Plan, set_strength
 
-EVALUATIONS = 6  # in a run
+EVALUATIONS = (6, 4, 2)  # in a run: the first that fit
 SEEN_MOST = 0.05  # share of the time that they may take
 FEWEST = 100  # steps that are worth a run
 MOST_STEPS = 10**7  # that train.py takes
@@ -24,7 +24,8 @@ class Trial(NamedTuple):
 
     start: float  # until the first step, and what the first steps take longer
     step: float
-    evaluation: float  # at eval_iterations, with its drawing and a save
+    look: float  # at one picture, in an evaluation
+    drawing: float  # of an evaluation, and a save
     end: float  # judging all pictures, drawing
     memory: int  # bytes at most, of the process or of the GPU
 
@@ -40,12 +41,25 @@ def check_time(trial: Trial, steps: int) -> None:
     )
 
 
-def set_steps(plan: Plan, constants: dict, trial: Trial, seconds: float, pictures: int) -> None:
-    """As many steps as are left when all else has its time."""
-    batches = constants["eval_iterations"]
-    share = min(1.0, SEEN_MOST * seconds / (EVALUATIONS * trial.evaluation))
-    looked_at = max(1, int(batches * share))
-    evaluating = EVALUATIONS * trial.evaluation * looked_at / batches
+def evaluations_in(
+    seconds: float, constants: dict, trial: Trial, counts: Sequence[int]
+) -> tuple[int, int, float]:
+    """How many, of how many batches of each split, and the seconds that they take: all of SEEN_MOST
+    at most, if two of one batch do. counts: pictures to train on, and of val."""
+    for number in EVALUATIONS:
+        for batches in range(constants["eval_iterations"], 0, -1):
+            pictures = sum(min(count, batches * constants["batch_size"]) for count in counts)
+            taken = number * (trial.drawing + trial.look * pictures)
+            if taken <= SEEN_MOST * seconds:
+                return number, batches, taken
+    return number, batches, taken
+
+
+def set_steps(
+    plan: Plan, constants: dict, trial: Trial, seconds: float, counts: Sequence[int], part: float
+) -> None:
+    """As many steps as are left when all else has its time; each sees a part of its pictures."""
+    number, looked_at, evaluating = evaluations_in(seconds, constants, trial, counts)
     steps = int((seconds - trial.start - trial.end - evaluating) / trial.step)
     check_time(trial, steps)
     steps = min(steps, MOST_STEPS)
@@ -55,17 +69,16 @@ def set_steps(plan: Plan, constants: dict, trial: Trial, seconds: float, picture
         why = f"memory has no room for {batch * parts} at once"
     plan.set("batch_size", batch, why)
     plan.set("accum_steps", parts, f"{batch * parts} pictures to a step")
-    epochs = steps * batch * parts / pictures
+    epochs = part * steps * batch * parts / counts[0]
     plan.set(
         "training_iterations", steps, f"a step takes {1000 * trial.step:.0f} ms here, measured"
     )
     set_strength(plan, epochs)
     plan.set("warmup_steps", max(20, min(100, steps // 10)), "a tenth of the steps, 100 at most")
-    every = -(-steps // EVALUATIONS)
-    plan.set(
-        "eval_interval", every, f"{EVALUATIONS} evaluations, for the curves and the best weights"
-    )
-    plan.set("eval_iterations", looked_at, f"evaluations take at most {SEEN_MOST:.0%} of the time")
+    every = -(-steps // number)
+    plan.set("eval_interval", every, f"{number} evaluations, for the curves and the best weights")
+    share = max(SEEN_MOST, evaluating / seconds)
+    plan.set("eval_iterations", looked_at, f"evaluations take at most {share:.0%} of the time")
     plan.set("save_model_interval", every, "a save with each evaluation")
     plan.set("patience", 0, "never ended early: the rate falls until the last step")
 

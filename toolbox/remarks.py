@@ -1,7 +1,6 @@
 """What no file shows by itself: pictures in two splits, classes without pixels, splits that say
 little, pictures that viewers turn."""
 
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +10,7 @@ from toolbox.errors import InputError, few
 from toolbox.files import file_facts, fingerprint
 from toolbox.findings import Cause, FileInputError
 from toolbox.masks import EXIF, turned
+from toolbox.processes import all_cores
 from toolbox.values import IGNORE
 
 import numpy as np
@@ -116,7 +116,7 @@ def turned_pictures(images: Sequence[Path]) -> dict[int, int]:
     """Rows of pictures that viewers turn, and how; remembered for unchanged files."""
 
     def look() -> dict[int, int]:
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
+        with ThreadPoolExecutor(all_cores()) as threads:
             turns = enumerate(threads.map(turned, images))
             return {row: turn for row, turn in turns if turn in range(2, 9)}
 

@@ -28,6 +28,7 @@ class Traits:
     names: list[str]
     shape: tuple[int, int]  # typical height and width on disk
     pictures: int  # to train on
+    judged: int  # in all splits, at the end of a run
     share: np.ndarray  # (K,) of all training pixels
     thickness: np.ndarray  # (K,) along middle lines, the typical one, pixels on disk; NaN: absent
     kept: dict[tuple[int, int], np.ndarray]  # (K,) IoU that is left after shrinking to a size
@@ -118,11 +119,16 @@ def sizes_below(shape: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def chosen_rows(data: Data) -> list[int]:
-    """Training rows, evenly from all of them, as many as can be looked at in a moment."""
-    rows = data.splits["train"]
+    """Training rows whose masks have a class, evenly from all of them, as many as can be looked at
+    in a moment; and one with each class that would be missed so."""
+    has = data.pixels[:, : len(data.table.names)] > 0  # (N, K)
+    rows = [row for row in data.splits["train"] if has[row].any()]
     typical = float(np.median(data.sizes[rows].prod(axis=1)))
     count = int(min(len(rows), MOST, max(ENOUGH, PIXELS / typical)))
-    return [rows[i] for i in np.linspace(0, len(rows) - 1, count).round().astype(int)]
+    chosen = [rows[i] for i in np.linspace(0, len(rows) - 1, count).round().astype(int)]
+    for missed in np.flatnonzero(has[rows].any(axis=0) & ~has[chosen].any(axis=0)):
+        chosen.append(next(row for row in rows if has[row, missed]))
+    return chosen
 
 
 def seen_mask(data: Data, row: int) -> np.ndarray:
@@ -163,6 +169,7 @@ def find_traits(data: Data) -> Traits:
         names=data.table.names,
         shape=shape,
         pictures=len(rows),
+        judged=len(data.pairs),
         share=pixels / pixels.sum(),
         thickness=np.array(typical),
         kept={size: iou_of(counts[i]) for i, size in enumerate(sizes)},

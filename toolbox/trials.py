@@ -86,7 +86,8 @@ def few_of(split, sizes: np.ndarray):
 
 
 def seconds_of_judging(train: ModuleType, training: Run, place: Place) -> float:
-    """All pictures of all splits, reckoned from a few by their pixels."""
+    """All pictures of all splits, reckoned from a few: what the net takes by their number, what
+    reading and enlarging take by their pixels."""
     release_memory()  # as a run does at its end
     sizes = training.data.sizes
     total = 0.0
@@ -95,22 +96,34 @@ def seconds_of_judging(train: ModuleType, training: Run, place: Place) -> float:
         train.judge(training.kept, part, place)  # once to get going
         began = now(place)
         train.judge(training.kept, part, place)
+        whole, began = now(place) - began, now(place)
+        for _ in train.predictions(training.kept, part, place):
+            pass
+        of_net = min(whole, now(place) - began)
         pixels = [sizes[rows].prod(axis=1).sum() for rows in (split.rows, part.rows)]
-        total += (now(place) - began) * pixels[0] / pixels[1]
+        total += of_net * len(split) / len(part) + (whole - of_net) * pixels[0] / pixels[1]
     return total
 
 
-def seconds_of_evaluation(train: ModuleType, training: Run, place: Place) -> float:
-    """Both splits, a drawing, and a save of all that a run keeps."""
-    began = now(place)
-    for name in ("train", "val"):
-        split = training.splits[name]
-        train.quick_scores(training.kept, split, training.loss_of, place)
+def seconds_of_evaluation(
+    train: ModuleType, training: Run, place: Place
+) -> tuple[float, float, float]:
+    """For each picture that is looked at; for the sheet that is drawn of it; and for a save."""
+    most = train.eval_iterations * train.batch_size
+    looked_at = sum(min(len(training.splits[name]), most) for name in ("train", "val"))
     with tempfile.TemporaryDirectory() as folder:
         training.folder = Path(folder)
+        began = now(place)
+        training.evaluate()
+        whole, began = now(place) - began, now(place)
         training.show()
-        torch.save([training.checkpoint(), training.machine.state()], Path(folder, "last.pth"))
-    return now(place) - began
+        sheet = now(place) - began
+        training.best = None  # else it would be published
+        training.save()  # once to get going
+        began, training.drawn = now(place), 0
+        training.save()
+        saving = now(place) - began
+    return max(0.0, whole - sheet) / looked_at, sheet, saving
 
 
 def try_out(train: ModuleType, constants: dict, place: Place) -> Trial:
@@ -137,12 +150,8 @@ def try_out(train: ModuleType, constants: dict, place: Place) -> Trial:
             training.take_step(batches)
             times.append(now(place) - began)
         step = statistics.mean(times)
-        evaluation = seconds_of_evaluation(train, training, place)
-        began = now(place)
-        with tempfile.TemporaryDirectory() as folder:
-            training.folder = Path(folder)
-            training.show()
-        drawing = 6 * (now(place) - began) + PLOTS  # sheets, and what is as much
-        end = seconds_of_judging(train, training, place) + drawing
+        look, sheet, saving = seconds_of_evaluation(train, training, place)
+        end = seconds_of_judging(train, training, place) + 6 * sheet + PLOTS  # and as much as six
         start += max(0.0, warming - WARM * step)
-        return Trial(start, step, evaluation, end, most_held(place.device))
+        drawing = sheet + 1.5 * saving  # the best weights too
+        return Trial(start, step, look, drawing, end, most_held(place.device))

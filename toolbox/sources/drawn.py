@@ -2,7 +2,6 @@
 into the cache."""
 
 import difflib
-import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from toolbox.errors import InputError, few
 from toolbox.files import file_facts, fingerprint, write_atomic
 from toolbox.findings import Cause, FileInputError, noted, told
 from toolbox.offers import MOST, made_up
+from toolbox.processes import all_cores
 from toolbox.sources.base import Pair
 from toolbox.sources.folder import Folder
 from toolbox.sources.sketches import Shape, Sketch, draw_mask, reaches_out
@@ -166,7 +166,7 @@ class Drawn(Folder):
             own = fingerprint(same, facts)
             masks[folder / f"{sketch.image.stem[:40]}-{own}.png"] = sketch
         missing = [(path, sketch) for path, sketch in masks.items() if not path.exists()]
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
+        with ThreadPoolExecutor(all_cores()) as threads:
             done = threads.map(self.draw, missing)
             list(Counting(done, "drawing masks", len(missing), leave=False, disable=not missing))
         sweep_drawn(folder, masks)

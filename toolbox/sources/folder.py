@@ -13,6 +13,7 @@ from toolbox.files import file_facts, fingerprint, list_files
 from toolbox.findings import Cause, FileInputError
 from toolbox.masks import read_mask
 from toolbox.offers import check_specks, guessed_table
+from toolbox.processes import all_cores
 from toolbox.smoothing import MANY
 from toolbox.sources.answers import nothing_found
 from toolbox.sources.base import ARRAY, SPLITS, Pair, Source
@@ -186,7 +187,7 @@ class Folder(Source):
             raise FileInputError(sentence, TOO_BIG, path) from error
 
     def count_all(self) -> dict:
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
+        with ThreadPoolExecutor(all_cores()) as threads:
             counted = threads.map(self.count_values, [pair.mask for pair in self.pairs])
             return together(counted).as_json()
 

@@ -15,6 +15,7 @@ from toolbox.files import file_facts, fingerprint
 from toolbox.findings import Cause, FileInputError
 from toolbox.masks import SMOOTHED, read_mask
 from toolbox.offers import made_up
+from toolbox.processes import all_cores
 from toolbox.sources.base import ARRAY, Pair, read_array
 from toolbox.sources.folder import Folder
 from toolbox.sources.layouts import Layout, class_folders, pictures_in
@@ -176,7 +177,7 @@ class PerClass(Folder):
     def overlaps(self, pairs: Sequence[Pair]) -> dict[str, dict]:
         """Of each two classes that share pixels: in how many, and in how many pictures."""
         found: dict[str, dict] = {}
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
+        with ThreadPoolExecutor(all_cores()) as threads:
             for shared in threads.map(self.shared_pixels, [pair.mask for pair in pairs]):
                 for (below, above), pixels in shared.items():
                     fresh = {"below": below, "above": above, "pixels": 0, "pictures": 0}
