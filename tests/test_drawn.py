@@ -101,7 +101,7 @@ def test_a_kill_in_the_middle_leaves_nothing_half(folder, count_drawn, monkeypat
             file.truncate(20)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr("toolbox.sources.drawn.all_cores", lambda: 1)
     with monkeypatch.context() as patched:
         patched.setattr(Image.Image, "save", killed)
         with pytest.raises(KeyboardInterrupt):
