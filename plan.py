@@ -118,9 +118,10 @@ def try_alone(work: Callable, constants: dict):
 
 
 def try_until_it_fits(constants: dict) -> Trial | None:
-    """Halve the micro-batches until a step has room, with some to spare; None: it never has."""
+    """Halve the micro-batches until a step has room, with some to spare; None: it never has. Batch
+    norm can't do with one picture: another one's light would be wrong for it."""
     while not (trial := try_alone(try_out, constants)):
-        if constants["batch_size"] == 1:
+        if constants["batch_size"] <= 2:
             return None
         constants["batch_size"] //= 2
         constants["accum_steps"] *= 2
