@@ -1,8 +1,9 @@
 """The plan: what is seen in masks, what follows from it, and the recipe that is written."""
 
 import os
+import sys
 
-from toolbox import choosing, planning
+from toolbox import choosing, memory, planning
 from toolbox.errors import InputError
 from toolbox.machine import Place
 from toolbox.memory import held_to
@@ -389,6 +390,20 @@ def test_a_trial_may_take_less_than_all():
         within = resource.getrlimit(resource.RLIMIT_DATA)[0]
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
     assert within > 0 and (before[0] == resource.RLIM_INFINITY or within < before[0])
+
+
+def test_what_a_process_holds_is_not_taken_from_a_trial(monkeypatch):
+    """Of 2 GiB the libraries hold half; a trial may have most of the rest."""
+    resource = pytest.importorskip("resource")
+    if sys.platform == "linux":
+        assert memory.own_data() > 2**26
+    most = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    if most == resource.RLIM_INFINITY:
+        most = memory.memory()
+    monkeypatch.setattr(memory, "own_data", lambda: most // 2)
+    with held_to(0.5, torch.device("cpu")):
+        within = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    assert within == pytest.approx(0.75 * most, rel=1e-6)
 
 
 @pytest.mark.parametrize("minutes", [0.0, -5.0])

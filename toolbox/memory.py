@@ -69,9 +69,17 @@ def memory() -> int:
     return 0
 
 
+def own_data() -> int:
+    """Bytes that this process has asked for and may write to; 0: not to be told."""
+    with suppress(OSError, ValueError, IndexError):  # Linux alone
+        return int(Path("/proc/self/statm").read_text().split()[5]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
+
+
 @contextmanager
 def held_to(share: float, device: torch.device) -> Iterator[None]:
-    """For a while at most a share of the memory that this process may ask for."""
+    """For a while at most a share of the memory that this process may still ask for: what the
+    libraries hold, most of a small machine's, any run has too."""
     if device.type == "cuda":
         torch.cuda.set_per_process_memory_fraction(share, device)
         try:
@@ -87,9 +95,11 @@ def held_to(share: float, device: torch.device) -> Iterator[None]:
     before = resource.getrlimit(resource.RLIMIT_DATA)
     limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_DATA, resource.RLIMIT_AS)]
     most = min([limit for limit in limits if limit != resource.RLIM_INFINITY] or [memory()])
+    own = min(most, own_data())
     with suppress(OSError, ValueError):
         if most:
-            resource.setrlimit(resource.RLIMIT_DATA, (int(most * share), before[1]))
+            limit = own + int(share * (most - own))
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, before[1]))
     try:
         yield
     finally:
