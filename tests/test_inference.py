@@ -234,9 +234,10 @@ def test_row_23_tiles_give_what_the_whole_picture_gives(place, monkeypatch, size
         ((_, (whole,)),) = tiles.logit_strips(model, looks, images, where, tile=False)
         strips = tiles.logit_strips(model, looks, images, where, tile=True)
         parts = [(top, logits) for top, (logits,) in strips]
+    core = 32 * model.patch  # squares are as many to a tile as pixels
     for (top, logits), (following, _) in zip(parts, parts[1:]):
-        assert following == top + 32 and logits.shape[2] == 33
-    tiled = torch.cat([*(logits[:, :, :32] for _, logits in parts[:-1]), parts[-1][1]], 2)
+        assert following == top + core and logits.shape[2] == core + 1
+    tiled = torch.cat([*(logits[:, :, :core] for _, logits in parts[:-1]), parts[-1][1]], 2)
     assert tiled.shape == whole.shape and torch.allclose(tiled, whole, atol=1e-4)
     monkeypatch.setattr(tiles, "LARGE", 32**2)  # in training the large ones are cut by themselves
     with torch.no_grad():
@@ -254,6 +255,19 @@ def test_row_23_tiles_give_what_the_whole_picture_gives(place, monkeypatch, size
             and (whole.ids != tiled.ids).mean() < 1e-3
             and whole.confidence == pytest.approx(tiled.confidence, abs=1e-4)
         )
+
+
+@pytest.mark.parametrize("patch, passes", [(1, 4), (2, 1)])
+def test_a_picture_is_large_by_what_the_net_computes(monkeypatch, patch, passes):
+    """Squares of 2×2 pixels are one to the net: four times as many pixels go through it at once."""
+    model = build_model("unet", num_classes=2, features=[4, 8], patch=patch).eval()
+    count = []
+    model.register_forward_hook(lambda *_: count.append(1))
+    monkeypatch.setattr(tiles, "TILE", 32)
+    monkeypatch.setattr(tiles, "LARGE", 32**2)
+    with torch.no_grad():
+        tiles.whole_logits(model, torch.zeros(1, 3, 64, 64), Place("cpu", "fp32"))
+    assert len(count) == passes
 
 
 def test_batch_norm_is_folded_into_the_convolutions_and_changes_nothing(place):

@@ -66,6 +66,10 @@ class Nets(nn.ModuleList):
     def num_classes(self) -> int:
         return self[0].num_classes
 
+    @property
+    def patch(self) -> int:
+        return min(net.patch for net in self)
+
     def multiple(self) -> int:
         return math.lcm(*(net.multiple() for net in self))
 
