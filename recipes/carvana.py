@@ -5,10 +5,10 @@ mirrors. Its author reports 99.16 % pixel accuracy after 3 epochs.
 
 Otherwise here, and why: one output z becomes the logits (0, z), so that cross entropy is the same
 binary cross entropy; all 16 views of a car stay in one split (split by picture, the net is judged
-on cars that it knows); the corners that a turn brings in are ignored, not called background; Dice
-and IoU are counted over the whole split, not averaged over batches; odd sizes are padded, not
-resized at the skips; pictures are scaled by ImageNet's mean and spread in place of 0..1; AdamW
-without weight decay is Adam.
+on cars that it knows); half of the pictures are turned, not all, and the corners that a turn brings
+in are ignored, not called background; Dice and IoU are counted over the whole split, not averaged
+over batches; odd sizes are padded, not resized at the skips; pictures are scaled by ImageNet's mean
+and spread in place of 0..1; AdamW without weight decay is Adam.
 
 Lay the owners' train/ and train_masks/ into Dataset/carvana, or name their folder:
 
