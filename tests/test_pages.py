@@ -308,7 +308,7 @@ def test_intervals_and_few_pictures_are_shown_where_the_report_has_them(make_tra
     training = make_training()
     words = Walk(page_without_running(training, change=add)).text
     assert "95 % interval 0.111 to 0.222" in words and "redfew" in words
-    assert "95 % interval" not in Walk(page_without_running(training)).text
+    assert "no 95 % interval, which takes 5" in Walk(page_without_running(training)).text
 
 
 def test_one_picture_in_each_split_has_a_page(run_train, tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 from toolbox import processes
 from toolbox.constants import TRAIN, read_constants
 from toolbox.helping import remarks_of
+from toolbox.intervals import LEAST
 from toolbox.keeping import Run
 from toolbox.pages.advising import what_to_try
 from toolbox.pages.curves import curve, line_keys
@@ -67,8 +68,9 @@ def top(run: Run, report: dict) -> Html:
     scores = report[split]
     count = len(run.data.splits[split])
     sure = interval(scores, "mean_iou_interval")
-    said = f"95 % interval {sure} for other such pictures; another seed adds to it"
-    between = element("span", said, class_="interval") if sure else None
+    said = f"no 95 % interval, which takes {LEAST} pictures, or groups of them, or more"
+    if sure:
+        said = f"95 % interval {sure} for other such pictures; another seed adds to it"
     baseline = scores["baseline"]
     compared = (
         f"always answering {called(baseline['class'])} would score "
@@ -90,6 +92,7 @@ def top(run: Run, report: dict) -> Html:
             f"There is no test split: the weights were chosen by these {split} pictures, which "
             "flatters the score a little."
         )
+    between = element("span", said, class_="interval")
     number = element("p", element("b", in_digits(scores["mean_iou"])), between, class_="score")
     name = element("h1", f"{called(run.data.name)}: how the run went")
     under = [element("p", line) for line in lines if line]
