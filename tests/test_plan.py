@@ -7,7 +7,7 @@ from toolbox import choosing, memory, planning
 from toolbox.errors import InputError
 from toolbox.machine import Place
 from toolbox.memory import held_to
-from toolbox.recipe_writing import Trial, evaluations_in, set_steps
+from toolbox.recipe_writing import Trial, evaluations_in, expectation, set_steps
 from toolbox.recipes import read_recipe
 from toolbox.settings import read_constants, settings_of, training_size
 from toolbox.traits import Traits, chosen_rows, find_traits, thickness_of
@@ -208,6 +208,14 @@ def test_what_more_time_would_bring_is_said_and_how_little_it_may_be():
     assert said.startswith(f"perhaps {later.value - now.value:.2f} more mean IoU (")
     assert f"{later.views:,.0f} views of pictures, not {now.views:,.0f})" in said
     assert choosing.differs(now, now).startswith("hardly more mean IoU (")
+
+
+@pytest.mark.parametrize("crop, words", [((0, 0), "80 epochs"), ((96, 96), "80 windows of each")])
+def test_windows_are_not_called_epochs(crop, words):
+    chosen = {"image_size": (256, 256), "training_iterations": 2000, "crop_size": crop}
+    plan_of = planning.Plan({**chosen, "batch_size": 2, "accum_steps": 2}, {"image_size": "so"})
+    trial = Trial(start=10.0, step=0.1, look=0.1, drawing=0.5, end=30.0, memory=0)
+    assert f"({words}" in expectation(plan_of, trial, 5, 100, "no more")
 
 
 def test_noise_is_seen_to_be_harder_than_squares(tmp_path, monkeypatch):
