@@ -176,7 +176,8 @@ def main() -> None:
     set_steps(plan, constants, trial, seconds - seconds_to_import(train), counts, best.part)
     path = recipe_path(data.name)
     title = f"{data.name} in {minutes:g} minutes, planned on {date.today()} for {place}"
-    write_text(path, recipe_text(plan, own, f"{title}, {cores()} cores."))
+    several = "" if cores() == 1 else "s"
+    write_text(path, recipe_text(plan, own, f"{title}, {cores()} core{several}."))
     print(expectation(plan, trial, minutes, traits.pictures, choosing.differs(best, later)))
     print(f"written: {path.as_posix()}; to train by it: python train.py {path.as_posix()}")
 

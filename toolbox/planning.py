@@ -39,12 +39,12 @@ def thinnest(traits: Traits) -> int:
 def why_size(traits: Traits, best: Candidate) -> str:
     """What is left at a size, and what would be at half of it."""
     thin = thinnest(traits)
-    name, size = traits.names[thin], best.image_size
+    name, size, thick = traits.names[thin], best.image_size, traits.thickness[thin]
     at_half = min(traits.kept, key=lambda one: abs(one[0] - size[0] / 2))
     words = (
         f"pictures are typically {as_size(traits.shape)}; {name}, which shrinking hurts most, is "
-        f"about {traits.thickness[thin]:.0f} pixels thick; a net without mistakes would have it at "
-        f"IoU {traits.kept[size][thin]:.2f} at this size"
+        f"about {thick:.0f} pixel{'' if round(thick) == 1 else 's'} thick; a net without mistakes "
+        f"would have it at IoU {traits.kept[size][thin]:.2f} at this size"
     )
     if at_half != size:
         words += f", and at {as_size(at_half)} at {traits.kept[at_half][thin]:.2f}"
@@ -101,7 +101,7 @@ def set_augment(plan: Plan, traits: Traits) -> None:
         "augment",
         "+".join([*parts, "color", "grey"]),
         f"where the classes lie: {alike(traits.mirrored, 'left', 'right')}; "
-        f"{alike(traits.upside_down, 'up', 'down')}. take flip out if mirrored things are others",
+        f"{alike(traits.upside_down, 'up', 'down')}. Take flip out if mirrored things are others",
     )
 
 
@@ -111,8 +111,8 @@ def set_strength(plan: Plan, epochs: float) -> None:
     why = "from 20 times on it would be learnt by heart" if strong else "less than 20 are few"
     plan.set("augment_strength", 2.0 if strong else 1.0, f"{seen}, and {why}")
     long = epochs >= 10
-    why = "which a long run needs against learning by heart" if long else "a short run: below 10"
-    plan.set("weight_decay", 0.1 if long else 0.01, f"{seen}, {why}")
+    why = "from 10 on this is against learning by heart" if long else "less than 10 are few"
+    plan.set("weight_decay", 0.1 if long else 0.01, f"{seen}, and {why}")
 
 
 def set_loss(plan: Plan, traits: Traits) -> None:
