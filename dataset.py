@@ -105,8 +105,8 @@ def make_augment(size: Sequence[int], names: str, strength: float = 1.0, window=
             mask_interpolation=nearest,
             p=min(1, 0.3 * strength),
         ),
-        # For things without an up and a down; corners that come in belong to no class. Not always,
-        "rotate": A.Rotate(35, fill_mask=IGNORE, p=0.5),  # as it blurs. The mask by nearest
+        # For things without an up and a down. A turn blurs, so only half are turned; the corners
+        "rotate": A.Rotate(35, fill_mask=IGNORE, p=0.5),  # that come in are no class
         "flip": A.HorizontalFlip(p=0.5),  # not for writing, nor for left-hand traffic
         "vflip": A.VerticalFlip(p=0.1),
         "color": A.ColorJitter(
