@@ -257,13 +257,13 @@ def test_row_23_tiles_give_what_the_whole_picture_gives(place, monkeypatch, size
         )
 
 
-@pytest.mark.parametrize("patch, passes", [(1, 4), (2, 1)])
+@pytest.mark.parametrize("patch, passes", [(1, 16), (2, 1)])
 def test_a_picture_is_large_by_what_the_net_computes(monkeypatch, patch, passes):
     """Squares of 2×2 pixels are one to the net: four times as many pixels go through it at once."""
     model = build_model("unet", num_classes=2, features=[4, 8], patch=patch).eval()
     count = []
     model.register_forward_hook(lambda *_: count.append(1))
-    monkeypatch.setattr(tiles, "TILE", 32)
+    monkeypatch.setattr(tiles, "TILE", 16)
     monkeypatch.setattr(tiles, "LARGE", 32**2)
     with torch.no_grad():
         tiles.whole_logits(model, torch.zeros(1, 3, 64, 64), Place("cpu", "fp32"))
