@@ -234,10 +234,9 @@ def test_row_23_tiles_give_what_the_whole_picture_gives(place, monkeypatch, size
         ((_, (whole,)),) = tiles.logit_strips(model, looks, images, where, tile=False)
         strips = tiles.logit_strips(model, looks, images, where, tile=True)
         parts = [(top, logits) for top, (logits,) in strips]
-    core = 32 * model.patch  # squares are as many to a tile as pixels
     for (top, logits), (following, _) in zip(parts, parts[1:]):
-        assert following == top + core and logits.shape[2] == core + 1
-    tiled = torch.cat([*(logits[:, :, :core] for _, logits in parts[:-1]), parts[-1][1]], 2)
+        assert following == top + 32 and logits.shape[2] == 33
+    tiled = torch.cat([*(logits[:, :, :32] for _, logits in parts[:-1]), parts[-1][1]], 2)
     assert tiled.shape == whole.shape and torch.allclose(tiled, whole, atol=1e-4)
     monkeypatch.setattr(tiles, "LARGE", 32**2)  # in training the large ones are cut by themselves
     with torch.no_grad():

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-TILE = 512  # side of a tile's core, in what the net takes as one: a pixel, or a square of them
-LARGE = 4 * TILE**2  # so many make a picture that goes through the net in tiles by itself
+TILE = 512  # side of a tile's core, in the net's pixels
+LARGE = 4 * TILE**2  # pixels, or squares of them, of a picture that goes in tiles by itself
 STRIP = 2**22  # logits in a strip
 
 Looks = Callable[[torch.Tensor], Iterator[torch.Tensor]]  # pictures to logits, once for each look
@@ -62,8 +62,7 @@ def logit_strips(
     multiple = model.multiple()
     core, context = max(height, width), 0
     if tile or height * width > LARGE * model.patch**2:
-        side = TILE * model.patch
-        core, context = side // multiple * multiple or multiple, 8 * multiple
+        core, context = TILE // multiple * multiple or multiple, 8 * multiple
     for top in range(0, max(1, height - 1), core):
         bottom, y = min(height, top + core + 1), max(0, top - context)
         columns: list[list[torch.Tensor]] = []  # of each tile, the logits of its core by each look
