@@ -63,6 +63,26 @@ def test_a_damaged_cache_is_made_anew(tmp_path, name, damage):
     assert file.read_bytes() == whole and second.fingerprint() == first.fingerprint()
 
 
+def test_runs_that_fill_one_cache_at_once_all_go_on(tmp_path, monkeypatch):
+    folder = draw_squares(tmp_path / "own", 4)
+    expected = prepare(str(folder), "", (16, 16)).read(0)
+    rename, raced = Path.rename, []
+
+    def be_second(source, target):
+        """Between another run's look at the disk and its renaming, ours has put all in place."""
+        if not raced:
+            raced.append(shutil.copytree(source, target))
+        return rename(source, target)
+
+    shutil.rmtree(cache.CACHE)
+    cache.open_array.cache_clear()
+    monkeypatch.setattr(Path, "rename", be_second)
+    data = prepare(str(folder), "", (16, 16))
+    assert raced and all(np.array_equal(a, b) for a, b in zip(data.read(0), expected))
+    assert list(cache.CACHE.glob("*16x16*")) == [data.cache]
+    assert not list(cache.CACHE.glob(".unfinished*"))
+
+
 def test_a_disk_without_room_for_the_cache_ends_in_a_sentence_and_leaves_nothing(
     tmp_path, monkeypatch
 ):

@@ -145,10 +145,14 @@ def put_in_place(unfinished: Path, folder: Path, stem: str, count: int, keeps: b
         if is_ours and outdated != folder:
             shutil.rmtree(outdated, ignore_errors=True)
     if folder.exists() and not is_whole(folder, count, keeps):
-        folder.rename(unfinished.parent / "torn")
+        with suppress(FileNotFoundError):  # another run may do the same
+            folder.rename(unfinished.parent / "torn")
         open_array.cache_clear()
-    if not folder.exists():  # else another run was quicker
+    try:
         unfinished.rename(folder)
+    except OSError:
+        if not is_whole(folder, count, keeps):  # else another run was quicker
+            raise
 
 
 def fill(
