@@ -1,8 +1,10 @@
 import subprocess
 import sys
+from collections import Counter
 
 from toolbox.errors import InputError
-from toolbox.layers import margin
+from toolbox.layers import QuickDropout, margin
+from toolbox.machine import Place
 from toolbox.stages import count_parameters
 
 import pytest
@@ -63,6 +65,42 @@ def test_row_26_dropout_and_batch_norm_rest_in_eval_mode():
     assert not torch.equal(model(images), model(images))
     model.eval()
     assert torch.equal(model(images), model(images))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_on_cpus_drops_by_chance_what_it_says_and_keeps_the_mean(dtype):
+    torch.manual_seed(0)
+    dropout, dropped = QuickDropout(0.1), round(0.1 * 128) / 128
+    x = torch.ones(8, 16, 64, 63, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    x.requires_grad_()
+    y = dropout(x)
+    y.sum().backward()
+    y = y.detach()
+    assert y.dtype == dtype and y.stride() == x.stride()
+    assert torch.equal(x.grad, y)  # what is dropped has no gradient; what is kept, its factor
+    assert len(y.unique()) == 2 and y.float().mean() == pytest.approx(1, abs=0.01)
+    in_memory = (y == 0).permute(0, 2, 3, 1).float().reshape(-1, 8)  # as they share 64 bits
+    shares = torch.cat([in_memory.mean(dim=0), (y == 0).float().mean(dim=(0, 2, 3))])
+    assert (shares - dropped).abs().max() < 0.01, shares
+    # Neighbours are dropped together as often as chance has it.
+    together = (in_memory[:, :-1] * in_memory[:, 1:]).mean()
+    assert together == pytest.approx(dropped**2, abs=0.002)
+    assert not torch.equal(dropout(x), y)
+    torch.manual_seed(0)
+    assert torch.equal(dropout(x), y)
+    assert dropout.eval()(x) is x
+    strange = torch.ones(3, 5, 7, dtype=dtype).transpose(0, 2)[:, ::2]
+    assert QuickDropout(0.999)(strange).shape == strange.shape
+
+
+def test_a_net_that_is_trained_on_a_cpu_drops_quickly_and_is_the_same_else():
+    model = UNet(3, features=(4, 8), dropout=(0.0, 0.25))
+    before = model.state_dict().keys()
+    Place("cpu", "fp32").settle(model)
+    kinds = Counter(type(module) for module in model.modules())
+    assert kinds[QuickDropout] == 5 and not kinds[nn.Dropout]
+    assert model.state_dict().keys() == before
+    assert {one.p for one in model.modules() if isinstance(one, nn.Dropout)} == {0.25}
 
 
 def test_double_conv_has_what_it_says():

@@ -3,6 +3,7 @@ from toolbox.muon import Muon, factors_of, in_parts, make_optimizer
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from model import build_model
 
@@ -60,7 +61,9 @@ def test_kernels_that_go_through_the_rounds_together_step_as_each_does_alone():
     kernels = [torch.randn(shape) for shape in shapes]
     gradients = [[torch.randn(shape) for shape in shapes] for _ in range(3)]
     together = walked(kernels, gradients)
+    in_one_batch = walked(kernels, gradients, together=True)
     for i, kernel in enumerate(kernels):
+        assert torch.allclose(together[i], in_one_batch[i], atol=1e-5)
         (alone,) = walked([kernel], [[each[i]] for each in gradients])
         assert torch.allclose(together[i], alone, atol=1e-5)
         lying_otherwise = kernel.contiguous(memory_format=torch.channels_last)
@@ -119,6 +122,33 @@ def test_products_are_in_bf16_only_where_the_net_is():
         optimizer = make_optimizer("muon", model, 0.1, 0.1)
         Machinery(model, optimizer, place, compile_model=False)
         assert optimizer.in_bf16 == (precision == "bf16")
+        assert not optimizer.together
+
+
+def test_a_gpu_is_given_few_products():
+    """Kernels of several sizes: one batch of them takes the rounds of one."""
+
+    class Counted(TorchDispatchMode):
+        products = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            self.products += "bmm" in str(function)
+            return function(*args, **(kwargs or {}))
+
+    place = Place("cpu", "fp32")
+    model = build_model("unet", num_classes=2, features=[4, 8])
+    counts = []
+    for kind in ("cpu", "cuda"):
+        place.device = torch.device(kind)  # by name alone
+        optimizer = make_optimizer("muon", model, 0.1, 0.1)
+        Machinery(model, optimizer, place, compile_model=False)
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        with Counted() as counted:
+            optimizer.step()
+        counts.append(counted.products)
+    sides = {min(len(one), one[0].numel()) for one in model.parameters() if one.ndim == 4}
+    assert len(sides) > 2 and counts[0] == len(sides) * counts[1]
 
 
 def test_muon_steps_as_pytorchs_own_does():

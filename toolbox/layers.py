@@ -60,6 +60,30 @@ def start_convolutions(model: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
 
+class QuickDropout(nn.Dropout):
+    """For CPUs, where a random number for each activation takes ten times as long as all else: one
+    of 64 bits is for eight of them, so that the share is in 128ths."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        count = x.numel()
+        draws = torch.empty(-(-count // 8), dtype=torch.int64).random_()  # but for the sign's bit
+        numbers = draws.view(torch.uint8)[:count].bitwise_and_(127)  # 0..127, all alike
+        dropped = min(round(128 * self.p), 127)
+        keep = numbers.ge_(dropped).to(x.dtype)  # 1 or 0
+        keep *= 128 / (128 - dropped)
+        order = torch.empty_like(x, device="meta").stride()  # as x lies in memory
+        return x * keep.as_strided(x.shape, order)
+
+
+def quicken_dropout(model: nn.Module) -> None:
+    for block in model.modules():
+        for name, module in block.named_children():
+            if type(module) is nn.Dropout:
+                setattr(block, name, QuickDropout(module.p))
+
+
 # ---- half the sides, and twice ----
 
 

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from toolbox.errors import InputError
+from toolbox.layers import quicken_dropout
 from toolbox.memory import bound_memory, keep_memory
 from toolbox.muon import Muon
 from toolbox.processes import cores, processes, shared_by_all
@@ -97,6 +98,7 @@ class Place:
         """A model to be trained, moved here in the order in memory that suits it."""
         if self.device.type == "cpu":
             keep_memory()
+            quicken_dropout(model)
         # Batches are of a few sizes: for each, GPUs may try out their ways of convolving once.
         torch.backends.cudnn.benchmark = True
         # Not to be had on CPUs, where each process normalises by its own pictures.
@@ -147,6 +149,7 @@ class Machinery:
         self.model, self.optimizer, self.place = model, optimizer, place
         if isinstance(optimizer, Muon):
             optimizer.in_bf16 = (place.device.type, place.precision) == ("cpu", "bf16")
+            optimizer.together = place.device.type == "cuda"
         self.layout = place.layout(first_width(model))
         self.shared = shared_by_all(model) if processes() > 1 else model
         self.forward = self.shared

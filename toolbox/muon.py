@@ -9,6 +9,7 @@ matrix's longer side), as an orthogonal matrix of sides n ≤ m has n ones in n 
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -93,6 +94,17 @@ def in_parts(matrix: torch.Tensor) -> Sequence[torch.Tensor]:
     return matrix.split(length // parts, side)
 
 
+def stacked(squares: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Squares as one batch, of the largest's size: what is 0 around one adds nothing to it."""
+    largest = max(map(len, squares))
+    if all(len(square) == largest for square in squares):
+        return torch.stack(squares)
+    room = squares[0].new_zeros(len(squares), largest, largest)
+    for place, square in zip(room, squares):
+        place[: len(square), : len(square)] = square
+    return room
+
+
 class Muon(torch.optim.AdamW):
     """Muon for the kernels of convolutions, AdamW for all else.
 
@@ -102,6 +114,7 @@ class Muon(torch.optim.AdamW):
     """
 
     in_bf16 = False  # products of large matrices, where the chip is faster so: the net is too
+    together = False  # all sizes in one batch, where starting a product takes longer than doing it
 
     def __init__(self, parameters: Iterable[torch.Tensor], lr: float, weight_decay: float):
         super().__init__(parameters, lr=lr, weight_decay=weight_decay, fused=True)
@@ -112,39 +125,45 @@ class Muon(torch.optim.AdamW):
     def step(self, closure: None = None) -> None:
         for group in self.param_groups:
             kernels = [one for one in group["params"] if one.ndim == 4 and one.grad is not None]
-            for side in sorted({shorter_side(kernel) for kernel in kernels}):
-                alike = [kernel for kernel in kernels if shorter_side(kernel) == side]
+            alike = defaultdict(list)
+            for kernel in kernels:
+                alike[0 if self.together else shorter_side(kernel)].append(kernel)
+            for side in sorted(alike):
                 pays = self.in_bf16 and side >= LARGE
-                self.step_kernels(alike, group["lr"], group["weight_decay"], pays)
+                self.step_kernels(alike[side], group["lr"], group["weight_decay"], pays)
         super().step()
 
     def step_kernels(
         self, kernels: Sequence, rate: float, weight_decay: float, in_bf16: bool
     ) -> None:
-        """Kernels with the same shorter side go through the rounds together."""
-        pairs = []  # parts of kernels, as matrices, and the momentum of each
-        for kernel in kernels:
-            matrix = in_order(kernel, kernel).view(len(kernel), -1)
-            ahead = in_order(self.look_ahead(kernel), kernel).flatten(1)
-            pairs += zip(in_parts(matrix), in_parts(ahead))
+        """These kernels go through the rounds together."""
+        parts, ahead = [], []  # of kernels, as matrices, and the momentum of each
+        for kernel, momentum in zip(kernels, self.look_ahead(kernels)):
+            parts += in_parts(in_order(kernel, kernel).view(len(kernel), -1))
+            ahead += in_parts(in_order(momentum, kernel).flatten(1))
             kernel.grad = None  # AdamW passes over what has none
         with rounded(in_bf16):
-            squares = torch.stack([x @ x.T if is_lying(x) else x.T @ x for _, x in pairs])
-        factors = factors_of(squares, in_bf16)
-        for (part, x), factor in zip(pairs, factors):
-            # Not by addmm_'s own alpha and beta: the CPU's library would keep code made for each.
-            factor *= -LENGTH * rate * max(x.shape) ** 0.5
-            part *= 1 - rate * weight_decay
+            squares = [x @ x.T if is_lying(x) else x.T @ x for x in ahead]
+        factors = list(factors_of(stacked(squares), in_bf16))
+        # Not by addmm_'s own alpha and beta: the CPU's library would keep code made for each.
+        torch._foreach_mul_(factors, [-LENGTH * rate * max(x.shape) ** 0.5 for x in ahead])
+        torch._foreach_mul_(parts, 1 - rate * weight_decay)
+        for part, x, square, factor in zip(parts, ahead, squares, factors):
+            factor = factor[: len(square), : len(square)]
             with rounded(in_bf16):
                 part.addmm_(*((factor, x) if is_lying(x) else (x, factor)))
 
-    def look_ahead(self, kernel: torch.Tensor) -> torch.Tensor:
-        """The momentum, one step on."""
-        state = self.state[kernel]
-        if not state:  # AdamW wants to find a step
-            state.update(step=torch.zeros(()), momentum=torch.zeros_like(kernel))
-        mean = state["momentum"].lerp_(kernel.grad, 1 - MOMENTUM)
-        return kernel.grad.lerp(mean, MOMENTUM)
+    def look_ahead(self, kernels: Sequence) -> Sequence[torch.Tensor]:
+        """The momentum of each, one step on, in the place of its gradient."""
+        for kernel in kernels:
+            if not self.state[kernel]:  # AdamW wants to find a step
+                momentum = torch.zeros_like(kernel)
+                self.state[kernel].update(step=torch.zeros(()), momentum=momentum)
+        gradients = [kernel.grad for kernel in kernels]
+        means = [self.state[kernel]["momentum"] for kernel in kernels]
+        torch._foreach_lerp_(means, gradients, 1 - MOMENTUM)
+        torch._foreach_lerp_(gradients, means, MOMENTUM)
+        return gradients
 
 
 def state_names(optimizer: torch.optim.Optimizer, parameter: torch.Tensor) -> set[str]:
