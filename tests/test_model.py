@@ -3,7 +3,7 @@ import sys
 from collections import Counter
 
 from toolbox.errors import InputError
-from toolbox.layers import QuickDropout, margin
+from toolbox.layers import QuickDropout, margin, wake_dropout
 from toolbox.machine import Place
 from toolbox.stages import count_parameters
 
@@ -93,10 +93,11 @@ def test_dropout_on_cpus_drops_by_chance_what_it_says_and_keeps_the_mean(dtype):
     assert QuickDropout(0.999)(strange).shape == strange.shape
 
 
-def test_a_net_that_is_trained_on_a_cpu_drops_quickly_and_is_the_same_else():
+@pytest.mark.parametrize("ready", [Place("cpu", "fp32").settle, wake_dropout])
+def test_a_net_on_a_cpu_drops_quickly_and_is_the_same_else(ready):
     model = UNet(3, features=(4, 8), dropout=(0.0, 0.25))
     before = model.state_dict().keys()
-    Place("cpu", "fp32").settle(model)
+    assert ready(model)
     kinds = Counter(type(module) for module in model.modules())
     assert kinds[QuickDropout] == 5 and not kinds[nn.Dropout]
     assert model.state_dict().keys() == before

@@ -65,8 +65,8 @@ class QuickDropout(nn.Dropout):
     of 64 bits is for eight of them, so that the share is in 128ths."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return x
+        if not self.training or x.device.type != "cpu":
+            return super().forward(x)
         count = x.numel()
         draws = torch.empty(-(-count // 8), dtype=torch.int64).random_()  # but for the sign's bit
         numbers = draws.view(torch.uint8)[:count].bitwise_and_(127)  # 0..127, all alike
@@ -169,6 +169,7 @@ def fuse_batch_norm(model: nn.Module) -> None:
 
 def wake_dropout(model: nn.Module) -> bool:
     """Have dropout drop in prediction too; returns whether there is any."""
+    quicken_dropout(model)
     dropouts = [module for module in model.modules() if isinstance(module, nn.Dropout)]
     for dropout in dropouts:
         dropout.train()
