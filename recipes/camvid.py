@@ -3,7 +3,8 @@
 Published for a U-Net of 31.03 million parameters from scratch at this size: a validation mean IoU
 of 71.95 (OpenVINO's model zoo). How it was trained is published in outline only. The steps, rate
 and augmentation are ours; training_scale, weight_decay and augment_strength are what
-camvid_small.py gained by. On an H200 it takes 8 minutes and makes 0.81 (docs/results.md).
+camvid_small.py gained by. On an H200 it takes some 8 minutes; nine tenths of it made 0.81
+(docs/results.md).
 
 Data, as the SegNet tutorial's repository gives it out: its CamVid/ folder (train, trainannot, val,
 …) goes into Dataset/CamVid, or name it:
