@@ -83,6 +83,24 @@ def test_runs_that_fill_one_cache_at_once_all_go_on(tmp_path, monkeypatch):
     assert not list(cache.CACHE.glob(".unfinished*"))
 
 
+def test_a_damaged_cache_that_another_run_takes_away_at_once_is_made_anew(tmp_path, monkeypatch):
+    folder = draw_squares(tmp_path / "own", 4)
+    first = prepare(str(folder), "", (16, 16))
+    expected = first.read(0)
+    (first.cache / "masks.npy").write_bytes(b"")
+    cache.open_array.cache_clear()
+    rename, taken = Path.rename, []
+
+    def be_late(source, target):
+        if source == first.cache:
+            taken.append(shutil.rmtree(source))
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", be_late)
+    data = prepare(str(folder), "", (16, 16))
+    assert taken and all(np.array_equal(a, b) for a, b in zip(data.read(0), expected))
+
+
 def test_a_disk_without_room_for_the_cache_ends_in_a_sentence_and_leaves_nothing(
     tmp_path, monkeypatch
 ):

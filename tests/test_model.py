@@ -91,6 +91,7 @@ def test_dropout_on_cpus_drops_by_chance_what_it_says_and_keeps_the_mean(dtype):
     assert dropout.eval()(x) is x
     strange = torch.ones(3, 5, 7, dtype=dtype).transpose(0, 2)[:, ::2]
     assert QuickDropout(0.999)(strange).shape == strange.shape
+    assert not QuickDropout(0.001)(x).all()  # so small a share is not none
 
 
 def settle(model):

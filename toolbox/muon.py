@@ -127,7 +127,8 @@ class Muon(torch.optim.AdamW):
             kernels = [one for one in group["params"] if one.ndim == 4 and one.grad is not None]
             alike = defaultdict(list)
             for kernel in kernels:
-                alike[0 if self.together else shorter_side(kernel)].append(kernel)
+                side = 0 if self.together else shorter_side(kernel)  # 0: whatever it is
+                alike[side].append(kernel)
             for side in sorted(alike):
                 pays = self.in_bf16 and side >= LARGE
                 self.step_kernels(alike[side], group["lr"], group["weight_decay"], pays)
@@ -150,8 +151,9 @@ class Muon(torch.optim.AdamW):
         torch._foreach_mul_(parts, 1 - rate * weight_decay)
         for part, x, square, factor in zip(parts, ahead, squares, factors):
             factor = factor[: len(square), : len(square)]
+            left, right = (factor, x) if is_lying(x) else (x, factor)
             with rounded(in_bf16):
-                part.addmm_(*((factor, x) if is_lying(x) else (x, factor)))
+                part.addmm_(left, right)
 
     def look_ahead(self, kernels: Sequence) -> Sequence[torch.Tensor]:
         """The momentum of each, one step on, in the place of its gradient."""
