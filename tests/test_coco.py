@@ -84,6 +84,29 @@ def test_splits_by_the_names_of_the_files_find_their_own_pictures(tmp_path):
         assert {data.pairs[row].image.parent.name for row in rows} == {f"{split}2017"}
 
 
+def test_of_cocos_own_files_those_of_the_masks_are_taken(tmp_path):
+    """captions, key points and more say the same pictures again."""
+    text = four(tmp_path, CocoFile({5: "car", 2: "road"}))
+    folder = tmp_path / "annotations"
+    exports.write_json(folder / "instances_default.json", text.content)
+    for kind in ("captions", "image_info", "panoptic", "person_keypoints", "stuff"):
+        exports.write_json(folder / f"{kind}_default.json", text.content)
+    data = read(tmp_path)
+    assert len(data.pairs) == 4
+    assert any(
+        note.startswith("5 JSON file(s) that hold no masks of COCO's") for note in data.notes
+    )
+
+
+def test_the_panoptic_form_is_named(tmp_path):
+    text = four(tmp_path, CocoFile({5: "car", 2: "road"}))
+    ids = {"file_name": "a.png", "image_id": 3, "segments_info": []}
+    text.content["annotations"] = [ids]
+    exports.write_json(tmp_path / "panoptic.json", text.content)
+    said = refused(tmp_path)
+    assert "panoptic.json is COCO's panoptic form; export instances: polygons, or run" in said
+
+
 def test_a_single_file_called_test_is_no_split(tmp_path):
     exports.write_json(tmp_path / "test.json", four(tmp_path, CocoFile({5: "a", 2: "b"})).content)
     data = read(tmp_path)

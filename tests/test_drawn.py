@@ -190,8 +190,10 @@ def test_a_folder_that_is_none_of_all_is_told_what_was_looked_for(tmp_path):
     assert "found: a.jpg, b.jpg, c.jpg, d.jpg, e.jpg, f.jpg and 2 more." in said
 
 
-def test_label_studios_brushes_and_supervisely_are_named(tmp_path):
-    brushed = tmp_path / "brushes" / "task-1-annotation-2-by-3-tag-Airplane-0.png"
+@pytest.mark.parametrize("control", ["tag", "label"])
+def test_label_studios_brushes_and_supervisely_are_named(tmp_path, control):
+    """The name that a brush has in Label Studio's own settings is the user's."""
+    brushed = tmp_path / "brushes" / f"task-1-annotation-2-by-3-{control}-Airplane-0.png"
     exports.save_picture(brushed)
     with pytest.raises(InputError, match="one label of one picture, as Label Studio exports"):
         open_source(str(brushed.parent), "")
@@ -203,3 +205,21 @@ def test_label_studios_brushes_and_supervisely_are_named(tmp_path):
     (tmp_path / "supervisely" / "ds0" / "ann").mkdir(parents=True)
     with pytest.raises(InputError, match="ann/ is Supervisely's: export to COCO there"):
         open_source(str(tmp_path / "supervisely"), "")
+
+
+@pytest.mark.parametrize(
+    "name, content, sentence",
+    [
+        ("result.json", '[{"original_width": 160}]', "Label Studio's own: export COCO or YOLO"),
+        ("annotations/a.json", '{"dm_format_version": "1.0"}', "Datumaro's: if CVAT made them"),
+        ("a.xml", "<annotation><object><bndbox>", "Pascal VOC's, of boxes: no mask can be made"),
+        ("a.xml", "<annotation><object><polygon>", "LabelMe's of old, or Pascal VOC's: if CVAT"),
+        ("label_colors.txt", "1 2 3 car", "label_colors.txt is CVAT's, for CamVid, Cityscapes"),
+    ],
+)
+def test_what_other_tools_write_is_named_with_what_to_export(tmp_path, name, content, sentence):
+    exports.save_picture(tmp_path / "images" / "a.jpg")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=sentence):
+        open_source(str(tmp_path), "")

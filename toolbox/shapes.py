@@ -5,6 +5,7 @@ import io
 import math
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -86,17 +87,22 @@ def draw_painted(mask: Image.Image, value: int, corners: np.ndarray, text: str) 
 
 
 def draw_runs(mask: Image.Image, value: int, runs: dict) -> None:
-    """Run lengths, of zeros and ones in turn, down the columns."""
+    """Run lengths down the columns of the picture."""
     height, width = runs["size"]
     if (width, height) != mask.size:
         raise ValueError(f"runs for {width}×{height} pixels in a picture of {mask.size}")
     counts = runs["counts"]
-    lengths = np.asarray(decode_counts(counts) if isinstance(counts, str) else counts, np.int64)
+    if isinstance(counts, str):
+        counts = decode_counts(counts)
+    paste(mask, value, 0, 0, unrolled(counts, width, height).reshape(width, height).T)
+
+
+def unrolled(counts: Sequence[int], width: int, height: int) -> np.ndarray:
+    """Run lengths, of zeros and ones in turn, as so many pixels in a row, bool."""
+    lengths = np.asarray(counts, np.int64)
     if (lengths < 0).any() or lengths.sum() != height * width:
         raise ValueError(f"runs that add up to {lengths.sum()}, not to {width}×{height}")
-    values = np.arange(len(lengths)) % 2 == 1
-    inside = np.repeat(values, lengths).reshape(width, height).T
-    paste(mask, value, 0, 0, inside)
+    return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
 
 
 def decode_counts(text: str) -> list[int]:
@@ -168,9 +174,31 @@ def draw_shares(mask: Image.Image, value: int, flat: Sequence[float]) -> None:
     draw_polygon(mask, value, (as_points(flat, 3, "polygon") * mask.size).ravel())
 
 
+# ---- CVAT ----
+
+
+def draw_rows(mask: Image.Image, value: int, painted: dict) -> None:
+    """Run lengths along the rows of a box."""
+    height, width = painted["size"]
+    if width > mask.width or height > mask.height:
+        raise ValueError(f"a box of {width}×{height} pixels in a picture of {mask.size}")
+    inside = unrolled(painted["counts"], width, height).reshape(height, width)
+    paste(mask, value, *painted["corner"], inside)
+
+
+def draw_ellipse(mask: Image.Image, value: int, numbers: Sequence[float]) -> None:
+    """Middle, half axes and degrees; OpenCV draws it, with whole pixels."""
+    middle, axes = as_points(numbers[:4], 2, "ellipse").round().astype(int).tolist()
+    inside = np.zeros((mask.height, mask.width), np.uint8)
+    cv2.ellipse(inside, middle, axes, numbers[4], 0, 360, 1, thickness=-1)
+    paste(mask, value, 0, 0, inside > 0)
+
+
 DRAW = {
     "labelme": draw_labelme,
     "runs": draw_runs,
     "polygon": draw_polygon,
     "shares": draw_shares,
+    "rows": draw_rows,
+    "ellipse": draw_ellipse,
 }

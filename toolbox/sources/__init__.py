@@ -13,6 +13,7 @@ from toolbox.sources.carvana import Carvana
 from toolbox.sources.cityscapes import GTA5, Cityscapes, Cityscapes24, Cityscapes34
 from toolbox.sources.coco import Coco
 from toolbox.sources.cvat import Cvat
+from toolbox.sources.cvat_xml import CvatXml
 from toolbox.sources.folder import Folder
 from toolbox.sources.labelme import Labelme
 from toolbox.sources.layouts import inner_folder
@@ -37,6 +38,7 @@ SOURCES: dict[str, type[Source]] = {
 KINDS: dict[type[Source], str] = {  # the first that fits is taken: what it is looked for by
     Folder: "images/ and masks/, perhaps in train/, val/ and test/",
     Cvat: "CVAT: labelmap.txt and SegmentationClass/",
+    CvatXml: "CVAT: an XML with images and labels",
     Yolo: "YOLO: data.yaml, images/ and labels/",
     Labelme: "labelme: a JSON with shapes for each picture",
     Coco: "COCO: a JSON with images, annotations and categories",

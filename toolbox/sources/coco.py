@@ -6,11 +6,12 @@ from pathlib import Path
 
 from toolbox.errors import few
 from toolbox.findings import Cause, FileInputError, noted
-from toolbox.sources.drawn import NO_PICTURE, Drawn
+from toolbox.sources.drawn import Drawn
 from toolbox.sources.sketches import Shape, Sketch
-from toolbox.sources.tree import Tree, has_json, load_json, split_of
+from toolbox.sources.tree import Tree, has_words, load_json, split_of
 
 BROKEN = Cause("things can't be understood as COCO's", "export them anew")
+PANOPTIC = Cause("files are COCO's panoptic form", "export instances: polygons, or run lengths")
 UNKNOWN = Cause("annotations name what the JSON has not", "export it anew")
 
 
@@ -29,11 +30,18 @@ class Coco(Drawn):
 
     @classmethod
     def fits(cls, root: Path) -> bool:
-        return has_json(root, (b'"images"', b'"annotations"', b'"categories"'))
+        return has_words(root, (b'"images"', b'"annotations"', b'"categories"'))
 
     def sketches(self, tree: Tree) -> list[Sketch]:
-        found, others = [], []
-        for path in tree.with_ending(".json"):
+        texts = tree.with_ending(".json")
+        # COCO's own sets have captions, key points and more of the same pictures beside these.
+        masks = [path for path in texts if path.name.startswith("instances_")]
+        folders = {path.parent for path in masks}
+        beside = [path for path in texts if path.parent in folders and path not in masks]
+        found, others = [], [path.name for path in beside]
+        for path in texts:
+            if path in beside:
+                continue
             with noted(self.problems):
                 content = load_json(path)
                 if isinstance(content, dict) and {"images", "categories"} <= content.keys():
@@ -41,12 +49,10 @@ class Coco(Drawn):
                 else:
                     others.append(path.name)
         if others:
-            self.notes.append(f"{len(others)} JSON file(s) not COCO's left out: {few(others)}")
-        empty = [sketch.image.name for sketch in found if not sketch.shapes]
-        if empty:
             self.notes.append(
-                f"{len(empty)} picture(s) have no shape, only background: {few(empty)}"
+                f"{len(others)} JSON file(s) that hold no masks of COCO's left out: {few(others)}"
             )
+        self.note_empty(found)
         return found
 
     def of_file(self, path: Path, content: dict, tree: Tree) -> list[Sketch]:
@@ -56,13 +62,16 @@ class Coco(Drawn):
             images = {one["id"]: one for one in content["images"]}
             if len(images) < len(content["images"]):
                 raise ValueError("two images have the same id")
-            shapes = self.shapes_of(path, content["annotations"], categories, images)
+            annotations = content["annotations"]
+            if annotations and "segments_info" in annotations[0]:
+                raise FileInputError(f"{path} is COCO's panoptic form; {PANOPTIC.cure}", PANOPTIC)
+            shapes = self.shapes_of(path, annotations, categories, images)
             # By their ids, with gaps or without; what has no pixel is left out later.
             self.listed += [categories[i] for i in sorted(categories)]
             words = (*tree.folders(path), *re.split("[^a-z]+", path.stem.lower()))
             sketches = []
             for i, one in images.items():
-                image = self.picture_of(path, str(one["file_name"]), tree)
+                image = self.picture_named(path, str(one["file_name"]), tree)
                 if image:
                     size = one.get("width"), one.get("height")
                     split = split_of(words) or split_of(tree.folders(image))
@@ -92,13 +101,3 @@ class Coco(Drawn):
             else:
                 self.boxes += 1
         return shapes
-
-    def picture_of(self, path: Path, name: str, tree: Tree) -> Path | None:
-        """Where a picture lies that the JSON names; one that is nowhere is a problem."""
-        with noted(self.problems):
-            image = tree.find(name, path)
-            if image:
-                return image
-            sentence = f"{path} names the picture {name}, which is not in {self.root}; put it there"
-            self.problems.append(FileInputError(sentence, NO_PICTURE, name))
-        return None

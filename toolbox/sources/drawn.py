@@ -68,6 +68,16 @@ class Drawn(Folder):
         self.note_left_out(tree, sketches)
         return self.draw_all(self.in_splits(sketches))
 
+    def picture_named(self, path: Path, name: str, tree: Tree) -> Path | None:
+        """Where a picture lies that a file names; one that is nowhere is a problem."""
+        with noted(self.problems):
+            image = tree.find(name, path)
+            if image:
+                return image
+            sentence = f"{path} names the picture {name}, which is not in {self.root}; put it there"
+            self.problems.append(FileInputError(sentence, NO_PICTURE, name))
+        return None
+
     def only_once(self, sketches: Sequence[Sketch]) -> list[Sketch]:
         """One sketch a picture; a second one is a problem."""
         first: dict[Path, Sketch] = {}
@@ -121,6 +131,14 @@ class Drawn(Folder):
                     f"{name!r} is in {few(sorted(set(files)))} alone, and {likely[0]!r} in "
                     f"{len(found[likely[0]])} pictures; if it is a slip of the pen, mend it there"
                 )
+
+    def note_empty(self, sketches: Sequence[Sketch]) -> None:
+        """Pictures that a file lists without any shape."""
+        empty = [sketch.image.name for sketch in sketches if not sketch.shapes]
+        if empty:
+            self.notes.append(
+                f"{len(empty)} picture(s) have no shape, only background: {few(empty)}"
+            )
 
     def note_left_out(self, tree: Tree, sketches: Sequence[Sketch]) -> None:
         """What is not drawn, or only in part."""

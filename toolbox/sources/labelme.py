@@ -6,7 +6,7 @@ from toolbox.errors import few
 from toolbox.findings import Cause, FileInputError, noted
 from toolbox.sources.drawn import IGNORED, NO_PICTURE, Drawn
 from toolbox.sources.sketches import Shape, Sketch
-from toolbox.sources.tree import Tree, has_json, load_json, split_of
+from toolbox.sources.tree import Tree, has_words, load_json, split_of
 from toolbox.tables import read_text
 
 BROKEN = Cause("JSON files can't be understood as labelme's", "save them anew, or take them out")
@@ -21,7 +21,7 @@ class Labelme(Drawn):
 
     @classmethod
     def fits(cls, root: Path) -> bool:
-        return has_json(root, (b'"shapes"', b'"imagePath"'))
+        return has_words(root, (b'"shapes"', b'"imagePath"'))
 
     def sketches(self, tree: Tree) -> list[Sketch]:
         labels = self.root / "labels.txt"

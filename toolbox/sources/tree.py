@@ -12,7 +12,7 @@ from toolbox.inputs import picture_endings
 from toolbox.names import same_accents
 
 LEVELS = 3  # of folders below the export's own
-LOOKED_AT = 5  # JSON files, to see whose they are
+LOOKED_AT = 5  # files of an ending, to see whose they are
 SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val"}
 SPLIT_NAMES |= {"validation": "val", "test": "test", "testing": "test"}
 NO_JSON = Cause("files can't be read as JSON", "export them anew, or take them out")
@@ -45,9 +45,9 @@ def load_json(path: Path) -> object:
         raise FileInputError(sentence, NO_JSON, path) from error
 
 
-def has_json(root: Path, words: Sequence[bytes]) -> bool:
-    """Whether one of the first JSON files holds all these words; torn ones may, too."""
-    found = [path for path in walk(root) if path.suffix.lower() == ".json"]
+def has_words(root: Path, words: Sequence[bytes], ending: str = ".json") -> bool:
+    """Whether one of the first files of an ending holds all these words; torn ones may, too."""
+    found = [path for path in walk(root) if path.suffix.lower() == ending]
     for path in found[:LOOKED_AT]:
         content = path.read_bytes() if path.is_file() else b""
         if all(word in content for word in words):

@@ -6,9 +6,16 @@ from pathlib import Path
 
 from toolbox.errors import InputError, few
 from toolbox.files import list_files
-from toolbox.sources.tree import walk
+from toolbox.sources.tree import has_words, walk
 
-BRUSHED = r"task-\d+-annotation-\d+-by-\d+-tag-.+"  # Label Studio's names
+BRUSHED = r"task-\d+-annotation-\d+-by-\d+-.+-\d+"  # Label Studio's names
+CVATS = "export 'Segmentation mask 1.1' there, with its pictures"
+OTHERS = (  # an ending, what stands in such files, whose they are, and what to do
+    (".json", b'"original_width"', "Label Studio's own", "export COCO or YOLO there, with images"),
+    (".json", b'"dm_format_version"', "Datumaro's", f"if CVAT made them, {CVATS}"),
+    (".xml", b"<bndbox>", "Pascal VOC's, of boxes", "no mask can be made of a box"),
+    (".xml", b"<annotation>", "LabelMe's of old, or Pascal VOC's", f"if CVAT made them, {CVATS}"),
+)
 
 
 def brushed(names: Sequence[str]) -> list[str]:
@@ -27,6 +34,11 @@ def likely_tool(root: Path) -> list[str]:
     folders = [path for path in list_files(root) if path.is_dir()]
     if any((path / "ann").is_dir() for path in (root, *folders)):
         return ["ann/ is Supervisely's: export to COCO there, and name that folder"]
+    if (root / "label_colors.txt").is_file():
+        return [f"label_colors.txt is CVAT's, for CamVid, Cityscapes or KITTI: {CVATS}"]
+    for ending, word, whose, cure in OTHERS:
+        if has_words(root, [word], ending):
+            return [f"the {ending} files are {whose}: {cure}"]
     return brushed([path.stem for path in walk(root, 1)])
 
 
