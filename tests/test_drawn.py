@@ -212,6 +212,8 @@ def test_label_studios_brushes_and_supervisely_are_named(tmp_path, control):
     [
         ("result.json", '[{"original_width": 160}]', "Label Studio's own: export COCO or YOLO"),
         ("annotations/a.json", '{"dm_format_version": "1.0"}', "Datumaro's: if CVAT made them"),
+        ("via.json", '{"a.jpg9": {"regions": [{"shape_attributes": {}}]}}', "VIA's: export COCO"),
+        ("a.geojson", '{"type": "FeatureCollection"}', "GeoJSON: export masks as PNG"),
         ("a.xml", "<annotation><object><bndbox>", "Pascal VOC's, of boxes: no mask can be made"),
         ("a.xml", "<annotation><object><polygon>", "LabelMe's of old, or Pascal VOC's: if CVAT"),
         ("label_colors.txt", "1 2 3 car", "label_colors.txt is CVAT's, for CamVid, Cityscapes"),

@@ -13,6 +13,8 @@ CVATS = "export 'Segmentation mask 1.1' there, with its pictures"
 OTHERS = (  # an ending, what stands in such files, whose they are, and what to do
     (".json", b'"original_width"', "Label Studio's own", "export COCO or YOLO there, with images"),
     (".json", b'"dm_format_version"', "Datumaro's", f"if CVAT made them, {CVATS}"),
+    (".json", b'"shape_attributes"', "VIA's", "export COCO there"),
+    (".geojson", b'"FeatureCollection"', "GeoJSON", "export masks as PNG; in QuPath, label images"),
     (".xml", b"<bndbox>", "Pascal VOC's, of boxes", "no mask can be made of a box"),
     (".xml", b"<annotation>", "LabelMe's of old, or Pascal VOC's", f"if CVAT made them, {CVATS}"),
 )
