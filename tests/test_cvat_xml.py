@@ -22,13 +22,14 @@ def polygon(label: str, corners, z_order: int = 0) -> str:
 
 
 def write(root, pictures: dict[str, str], size=SIZE, subset: str = "", more: str = "") -> None:
-    """The XML and its pictures; each has its shapes as text."""
+    """The XML and its pictures, in the folder of their subset; each has its shapes as text."""
     labels = "".join(f"<label><name>{name}</name></label>" for name in LABELS)
     text = '<?xml version="1.0" encoding="utf-8"?>\n<annotations><version>1.1</version>\n'
     text += f"<meta><task><labels>{labels}</labels></task></meta>\n"
     for i, (name, shapes) in enumerate(pictures.items()):
-        if not (root / "images" / name).exists():
-            exports.save_picture(root / "images" / name, sum(name.encode()), size)
+        file = root / "images" / subset / (name if "." in name else f"{name}.PNG")
+        if not file.exists():
+            exports.save_picture(file, sum(str(file).encode()), size)
         inside = f'id="{i}" name="{name}" width="{size[0]}" height="{size[1]}"'
         if subset:
             inside += f' subset="{subset}"'
@@ -80,11 +81,18 @@ def test_painted_masks_boxes_and_ellipses(tmp_path):
 def test_lines_are_left_out_and_splits_are_the_subsets(tmp_path):
     line = f'<polyline label="car" points="{points(CORNER)}"></polyline>'
     write(tmp_path, four(line), subset="Train")
-    others = {f"v{name}": shapes for name, shapes in four().items()}
-    write(tmp_path, others, subset="Validation")
+    write(tmp_path, four(), subset="Validation")
     data = read(tmp_path)
     assert "4 line(s), point(s) or the like left out: they enclose nothing" in data.notes
     assert {split: len(rows) for split, rows in data.splits.items()} == dict(train=4, val=4)
+    for split, subset in (("train", "Train"), ("val", "Validation")):
+        rows = data.splits[split]
+        assert {data.pairs[row].image.parent.name for row in rows} == {subset}
+
+
+def test_the_frames_of_a_film_are_named_without_ending(tmp_path):
+    write(tmp_path, {f"frame_{i:06d}": polygon("car", SQUARE) for i in range(4)})
+    assert len(read(tmp_path).pairs) == 4
 
 
 def test_all_that_is_wrong_is_said_at_once(tmp_path):

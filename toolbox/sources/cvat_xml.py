@@ -1,7 +1,7 @@
 """CVAT's own XML, "CVAT for images 1.1": the shapes of all pictures in one file."""
 
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
@@ -94,10 +94,12 @@ class CvatXml(Drawn):
             self.listed += [str(label.findtext("name")) for label in meta.iter("label")]
             sketches = []
             for one in root.iter("image"):
-                image = self.picture_named(path, one.attrib["name"], tree)
+                subset = one.get("subset", "")
+                name = str(PurePath(subset, one.attrib["name"]))
+                image = self.picture_named(path, name, tree)
                 if image:
                     size = int(one.attrib["width"]), int(one.attrib["height"])
-                    split = split_of([one.get("subset", ""), *tree.folders(image), path.stem])
+                    split = split_of([subset, *tree.folders(image), path.stem])
                     sketches.append(Sketch(path, image, split, self.shapes_of(one), size))
             return sketches
         except (ElementTree.ParseError, KeyError, ValueError) as error:

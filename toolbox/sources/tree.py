@@ -65,8 +65,10 @@ class Tree:
         self.pictures = [path for path in self.files if path.suffix.lower() in endings]
         self.stems = {path.with_suffix(""): path for path in self.pictures}
         self.named: dict[str, list[Path]] = {}  # pictures by their names
+        self.bare: dict[str, list[Path]] = {}  # and by those without ending
         for path in self.pictures:
             self.named.setdefault(same_accents(path.name), []).append(path)
+            self.bare.setdefault(same_accents(path.stem), []).append(path)
 
     def with_ending(self, ending: str) -> list[Path]:
         return [path for path in self.files if path.suffix.lower() == ending]
@@ -81,7 +83,8 @@ class Tree:
         wanted = PurePath(PureWindowsPath(name).as_posix())
         if os.path.isfile(text.parent / wanted):
             return text.parent / wanted
-        found = self.named.get(same_accents(wanted.name), [])
+        names = self.named if wanted.suffix else self.bare  # CVAT's frames have no ending
+        found = names.get(same_accents(wanted.name), [])
         if len(found) < 2:
             return found[0] if found else None
         here = {*self.folders(text), *text.stem.split("_")}  # instances_val: those in val/
