@@ -458,9 +458,11 @@ def test_what_to_try_follows_from_the_figures_and_is_not_what_is_set_already():
     assert "train longer: training_iterations=3360" in what_to_try(outcome(GOOD, rising))
     heart = history_of([0.5, 0.7, 0.9, 0.95], [0.5, 0.6, 0.6, 0.6])
     (said,) = what_to_try(outcome(GOOD, heart))
-    assert "augment_strength=2, or dropout=0.1" in said
-    (said,) = what_to_try(outcome(GOOD, heart, augment_strength=2.0, dropout=(0.1, 0.1)))
-    assert "augment_strength" not in said and "dropout" not in said
+    assert "augment_strength=2, or mix=0.5" in said and "dropout" not in said
+    (said,) = what_to_try(outcome(GOOD, heart, augment_strength=2.0, mix=0.5))
+    assert "by heart: dropout=0.1, or more training pictures" in said
+    (said,) = what_to_try(outcome(GOOD, heart, mix=0.5, dropout=(0.1, 0.1)))
+    assert "mix" not in said and "dropout" not in said
     rare = [[990, 0, 0], [0, 990, 0], [4, 0, 6]]
     found = outcome(rare)
     assert any("class_weights=0.5" in said for said in what_to_try(found))

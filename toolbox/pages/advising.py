@@ -37,7 +37,9 @@ def less_by_heart(found: Outcome) -> str:
     cures = []
     if found.constants["augment_strength"] < 2:
         cures.append("augment_strength=2")
-    if not any(found.constants["dropout"]):
+    if not found.constants["mix"]:
+        cures.append("mix=0.5")
+    elif not any(found.constants["dropout"]):
         cures.append("dropout=0.1")
     cures.append("more training pictures")
     return f"keep it from learning by heart: {', or '.join(cures)}"
