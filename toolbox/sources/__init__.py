@@ -38,7 +38,7 @@ SOURCES: dict[str, type[Source]] = {
 KINDS: dict[type[Source], str] = {  # the first that fits is taken: what it is looked for by
     Folder: "images/ and masks/, perhaps in train/, val/ and test/",
     Cvat: "CVAT: labelmap.txt and SegmentationClass/",
-    CvatXml: "CVAT: an XML with images and labels",
+    CvatXml: "CVAT: annotations.xml and images/",
     Yolo: "YOLO: data.yaml, images/ and labels/",
     Labelme: "labelme: a JSON with shapes for each picture",
     Coco: "COCO: a JSON with images, annotations and categories",

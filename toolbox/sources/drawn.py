@@ -31,7 +31,10 @@ SLIPS = 2  # pictures, at most, with a label that was typed wrongly
 OFTENER = 5  # times as many have the label that was meant
 WEEK = 604800  # seconds; so long a run may go on that was begun with labels of before
 TWICE = Cause("pictures are labelled twice", "take one of the two out")
-NO_PICTURE = Cause("pictures are not there", "put them back, or take out what names them")
+NO_PICTURE = Cause(
+    "pictures are not there",
+    "put them there (tools may export them only when asked to), or take out what names them",
+)
 
 
 def is_background(label: str) -> bool:
