@@ -13,12 +13,12 @@ training_scale = 0.83  # 384×288
 
 architecture = "unet"
 features = (48, 96, 192, 384)
-dropout = 0.0
+dropout = 0.1
 patch = 2
 
 batch_size = 4
 accum_steps = 1
-training_iterations = 12000
+training_iterations = 11000
 loss = "ce+dice"
 class_weights = 0.5
 optimizer = "muon"
@@ -31,6 +31,6 @@ augment = "zoom+flip+color+grey"
 mix = 0.5
 augment_strength = 2.0
 
-eval_interval = 2000
+eval_interval = 1000
 eval_iterations = 12
 save_model_interval = 500

@@ -118,5 +118,6 @@ class CvatXml(Drawn):
                 what = read(element)
                 points = what if kind == "polygon" else ()
                 shapes.append(Shape(element.attrib["label"], kind, what, points))
-            self.open += element.tag in OPEN
+            elif element.tag in OPEN:
+                self.open += 1
         return shapes
