@@ -331,3 +331,17 @@ def test_a_long_table_is_cut_on_the_screen_and_whole_in_a_file(tmp_path, monkeyp
     path = Path(said.partition("is listed in ")[2].splitlines()[0])
     (folder / "classes.csv").write_text(path.read_text().split("your own:\n")[1])
     assert len(read_class_table(folder / "classes.csv").names) == 70
+
+
+def test_label_colors_beside_the_masks_give_the_names(tmp_path):
+    """As CamVid and CVAT's exports have them; what stands there of no mask's colour is passed
+    over, and so is what is no colour and name."""
+    folder = folder_of(tmp_path, [KINDS["palette with gaps"](one) for one in areas(4)])
+    lines = "255 0 0\tTraffic, light \n0 0 255 car\n9 9 9 tree\n\n1 2 3\n"
+    (folder / "label_colors.txt").write_text(lines)
+    assert (
+        "0,background,0,0,0,0\n1,Traffic light,255,0,0,7\n2,car,0,0,255,15\n3,class3,90,90,90,255"
+        in pasted(folder)
+    )
+    data = prepare(str(folder), "", (16, 16))
+    assert data.table.names == ["background", "Traffic light", "car", "class3"]

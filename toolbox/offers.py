@@ -10,6 +10,7 @@ from toolbox.census import Census
 from toolbox.errors import InputError
 from toolbox.masks import SMOOTHED
 from toolbox.smoothing import APART, are_one_in_a_jpeg, is_smoothed, is_white_with_specks
+from toolbox.tables import read_text
 from toolbox.values import COLOR, IGNORE, Table, color_key, color_of, describe_values, in_words
 
 OBJECT = [(0, 0, 0), (255, 190, 0)]  # the colours of background and object
@@ -162,9 +163,34 @@ def remark_on_gaps(rows: Sequence[str]) -> str:
     )
 
 
+def names_beside(root: Path) -> dict[tuple[str, ...], str]:
+    """The names that label_colors.txt has for colours, as CamVid and CVAT's exports lay it there:
+    red green blue name, a line each."""
+    path = root / "label_colors.txt"
+    names = {}
+    if path.is_file():
+        for line in read_text(path).splitlines():
+            words = line.replace(",", " ").split(None, 3)
+            if len(words) == 4:
+                names[tuple(words[:3])] = " ".join(words[3].split())
+        names.setdefault(("0", "0", "0"), "background")
+    return names
+
+
+def with_names(rows: Sequence[str], names: dict[tuple[str, ...], str]) -> list[str]:
+    """The rows of a table, with the names that are known of their colours."""
+    named = []
+    for row in rows:
+        i, made_up_name, *color = row.split(",")
+        name = names.get(tuple(color[:3]), made_up_name)
+        named.append(",".join([i, name, *color]))
+    return named
+
+
 def asked(root: Path, census: Census) -> str:
     """The sentence that asks for a table, and one to begin with."""
     rows, remark = rows_for(census)
+    rows = with_names(rows, names_beside(root))
     has_value = rows[0].count(",") > COLUMNS.count(",")
     head = f"{COLUMNS},value" if has_value else COLUMNS
     found = (
