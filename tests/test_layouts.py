@@ -76,6 +76,9 @@ FLAT = {
     "JPEGImages and SegmentationClass": ("JPEGImages/{}.jpg", "SegmentationClass/{}.png"),
     "ground truth": ("Original/{}.tif", "Ground Truth/{}.tif"),
     "annotations": ("images/{}.jpg", "annotations/{}.png"),
+    "annotations in a folder": ("images/{}.jpg", "annotations/trimaps/{}.png"),
+    "unpacked into folders of their names": ("imgs/imgs/{}.jpg", "labels/labels/{}.png"),
+    "OpenMMLab": ("img_dir/{}.jpg", "ann_dir/{}.png"),
     "gt": ("input/im{}.bmp", "GT/im{}.bmp"),
     "x and y": ("x/{}.png", "y/{}.png"),
     "targets": ("inputs/{}.png", "targets/{}.png"),
@@ -222,6 +225,73 @@ def test_a_picture_or_mask_that_is_left_over_side_by_side_is_named(tmp_path):
     root = save_pairs(tmp_path / "two", "cat{}.jpg", "cat{}.png")
     (root / "cat1.png").unlink()
     assert "1 thing(s)" in refused(root) and "cat1.jpg has no mask" in refused(root)
+
+
+def test_pictures_and_masks_side_by_side_whose_names_nearly_fit_are_named(tmp_path):
+    root = save_pairs(tmp_path / "own", "{}_sat.jpg", "{}_mask.png")
+    said = refused(root)
+    assert "all 6 masks end in _mask and all 6 images end in _sat" in said
+    assert "6 pairs fit (0_sat with 0_mask" in said
+
+
+def test_images_in_images_are_read(tmp_path):
+    """As archives are often unpacked."""
+    root = save_pairs(tmp_path / "own", "images/images/{}.png", "masks/masks/{}.png")
+    check_ids(read(root))
+
+
+def test_the_one_folder_in_annotations_that_is_called_as_masks_are_is_no_class(tmp_path):
+    """As the Oxford pets lie."""
+    root = save_pairs(tmp_path / "own", "images/{}.jpg", "annotations/trimaps/{}.png")
+    for i in range(6):
+        ids = truth(i) + 1
+        ids[-1] = 3
+        Image.fromarray(ids).save(root / "annotations" / "trimaps" / f"{i}.png")
+    assert "hold 3 values: 1 (" in refused(root) and "\n2,class2," in refused(root)
+
+
+def test_texts_beside_pictures_are_left_out_and_said(tmp_path):
+    """A licence; what a labelling tool has of a picture of the same name."""
+    root = save_pairs(tmp_path / "own", "images/{}.png", "masks/{}.png")
+    for name in ("images/LICENSE.txt", "images/1.json", "masks/2.xml"):
+        (root / name).write_text("{}")
+    data = read(root)
+    assert len(data.pairs) == 6
+    assert "2 text(s) beside pictures left out: 1.json, LICENSE.txt" in data.notes
+    assert "1 text(s) beside pictures left out: 2.xml" in data.notes
+
+
+def test_a_folder_for_each_picture_with_a_mask_for_each_object(tmp_path):
+    """As the nuclei of the Data Science Bowl lie."""
+    root = tmp_path / "stage1_train"
+    for i in range(6):
+        save_pairs(root, f"p{i}/images/{{}}.png", f"p{i}/masks/{{}}.png", [i])
+        whole = truth(i)
+        for half in ("upper", "lower"):
+            part = whole.copy()
+            rows = np.arange(SIZE[0]) < 5
+            part[rows if half == "upper" else ~rows] = 0
+            Image.fromarray(part * 255).save(root / f"p{i}" / "masks" / f"{half}.png")
+        (root / f"p{i}" / "masks" / f"{i}.png").unlink()
+    save_pairs(root, "bare/images/{}.png", "bare/masks/{}.png", [9])
+    (root / "bare" / "masks" / "9.png").unlink()
+    assert "stage1_train looks like a data set: set dataset to it" in refused(tmp_path)
+    data = read(root)
+    check_ids(data)
+    assert data.table.names == ["background", "object"]
+    assert data.notes[0].endswith("12 masks of 6 pictures; all are one class")
+    assert "1 picture(s) without any mask left out: 9.png" in data.notes
+    Image.fromarray(truth(2)[1:]).save(root / "p2" / "masks" / "upper.png")
+    assert "upper.png has another size than " in refused(root)
+
+
+def test_masks_of_many_pages_are_named_not_read_in_part(tmp_path):
+    root = save_pairs(tmp_path / "own", "images/{}.tif", "masks/{}.tif")
+    pages = [Image.fromarray(truth(i)) for i in range(3)]
+    pages[0].save(root / "masks" / "4.tif", save_all=True, append_images=pages[1:])
+    said = refused(root)
+    assert "4.tif holds 3 pictures, of which the first alone would be read; save each" in said
+    assert "1 thing(s)" in said
 
 
 def test_what_is_found_is_said_where_nothing_can_be_read(tmp_path):

@@ -18,6 +18,7 @@ from toolbox.machine import Place
 from toolbox.masks import read_image, resize_image
 from toolbox.outputs import Job, Note, Outputs, name_outputs
 from toolbox.pages.cards import Shots
+from toolbox.stacks import count_frames
 from toolbox.tiles import Prediction
 
 import cv2
@@ -26,18 +27,7 @@ from PIL import Image
 from tqdm import tqdm
 
 AT_ONCE = 64_000_000  # pixels in memory, read, coloured or written; a bigger picture is alone there
-
-
 IN_NET = 2**23  # pixels that go through the net together, however large batch_size is
-MOVING = {"GIF", "PNG", "WEBP", "TIFF", "AVIF"}  # not MPO: a JPEG with a preview behind the picture
-
-
-def count_frames(path: Path) -> int:
-    """How many pictures a file holds, where they follow one another."""
-    with suppress(Exception), Image.open(path) as picture:  # the first could be read
-        if picture.format in MOVING:
-            return getattr(picture, "n_frames", 1)
-    return 1
 
 
 class Picture(NamedTuple):

@@ -23,6 +23,7 @@ from toolbox.remarks import (
 )
 from toolbox.sources.base import Pair, Source
 from toolbox.splits import split_pairs
+from toolbox.stacks import stacked
 from toolbox.values import IGNORE, Table
 
 import numpy as np
@@ -125,6 +126,8 @@ def make_ready(
             "Dataset/readme.md shows the tree that is expected"
         )
     if pairs:
+        if not source.is_published:
+            problems += stacked([pair.mask for pair in pairs])
         with noted(problems):
             splits = split_pairs(pairs, seed)
         with noted(problems):

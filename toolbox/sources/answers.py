@@ -4,16 +4,18 @@ from contextlib import suppress
 from pathlib import Path
 
 from toolbox.errors import InputError, few
+from toolbox.names import likely_cure
 from toolbox.sources.layouts import (
     Role,
     folders_in,
     has_masks,
     named_layouts,
+    object_folders,
     pictures_in,
     role_of,
     usual_layouts,
 )
-from toolbox.sources.side_by_side import look_at
+from toolbox.sources.side_by_side import look_at, tail_of
 
 TREES = "Dataset/readme.md shows the trees that are read"
 MOST = 200  # folders that are looked into
@@ -34,6 +36,8 @@ def contents(folder: Path) -> str:
 
 def is_data_set(folder: Path) -> bool:
     """Whether a folder could be read by itself."""
+    if object_folders(folder):
+        return True
     with suppress(InputError):  # one that could be read in two ways is none
         layouts = usual_layouts(folder)
         if not has_masks(layouts):
@@ -58,6 +62,10 @@ def cure_for(root: Path) -> str:
     masks = [folder for folder in folders_in(root) if role_of(folder) == Role("", "masks")]
     if len(masks) == 1:
         return f"if {masks[0].name} holds the masks, call the folder of their pictures images"
+    stems = [path.stem for path in pictures_in(root)]
+    likely = likely_cure([stem for stem in stems if not tail_of(stem)], [*filter(tail_of, stems)])
+    if likely:
+        return likely[0]
     return "call the folder of the pictures images, and that of their masks masks"
 
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from toolbox.errors import InputError
+from toolbox.errors import InputError, few
 from toolbox.files import list_files
 from toolbox.findings import Cause, FileInputError
 from toolbox.masks import read_mask, whole_numbers
@@ -19,6 +19,7 @@ from numpy.lib.format import open_memmap
 
 SPLITS = ("train", "val", "test")
 ARRAY = ".npy"
+TEXTS = set(".txt .md .csv .json .xml .html .pdf".split())
 NO_MASK = Cause("images have no mask", "take them out, or add masks of the same names")
 NO_IMAGE = Cause("masks have no image", "take them out, or add images of the same names")
 NO_FILE = Cause("things are no files", "put pictures there, or take them out")
@@ -122,7 +123,13 @@ class Source:
                 f"{folder} is not there; Dataset/readme.md shows the tree that is expected"
             )
         found: dict[str, Path] = {}
-        for path in list_files(folder):
+        files = list_files(folder)
+        texts = [path for path in files if path.suffix.lower() in TEXTS]
+        if 0 < len(texts) < len(files):
+            names = few([path.name for path in texts])
+            self.notes.append(f"{len(texts)} text(s) beside pictures left out: {names}")
+            left_out = {*left_out, *texts}
+        for path in files:
             if endings and path.suffix.lower() not in endings or path in left_out:
                 continue
             if problem := no_file(path):

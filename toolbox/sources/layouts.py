@@ -18,8 +18,8 @@ IMAGE_WORDS = set(
     "jpegimages frames x".split()
 )
 MASK_WORDS = set(
-    "masks mask labels label annotations annotation annot gt truth groundtruth seg segs "
-    "segmentation segmentations target targets manual y".split()
+    "masks mask labels label annotations annotation annot ann anno gt truth groundtruth seg segs "
+    "segmentation segmentations target targets trimap trimaps manual y".split()
 )
 NO_CLASSES = set("object objects instance instances visualization overlay overlays".split())
 
@@ -93,10 +93,33 @@ def class_folders(folder: Path) -> list[Path]:
     inner = folders_in(folder)
     if all(path.name.casefold() in SPLIT_WORDS for path in inner):  # a train may be a class too
         return []
-    return [path for path in inner if pictures_in(path)]
+    found = [path for path in inner if pictures_in(path)]
+    if len(found) == 1 and role_of(found[0]).kind == "masks":  # annotations/trimaps: of all classes
+        return []
+    return found
+
+
+def object_folders(root: Path) -> list[Path]:
+    """A folder for each picture, where each has one in images/, and in masks/ any number."""
+    inner = folders_in(root)
+    counts = []
+    for folder in inner:
+        images, masks = folder / "images", folder / "masks"
+        if not (images.is_dir() and masks.is_dir() and len(pictures_in(images)) == 1):
+            return []
+        counts.append(len(pictures_in(masks)))
+    return inner if len(inner) > 1 and max(counts) > 1 else []
 
 
 # ---- layouts ----
+
+
+def nested(folder: Path) -> Path:
+    """images/images, where nothing else is in images: archives are often unpacked so."""
+    there = list_files(folder) if folder.is_dir() else []
+    if len(there) == 1 and there[0].is_dir() and there[0].name == folder.name:
+        return there[0]
+    return folder
 
 
 def usual_layouts(root: Path) -> list[Layout]:
@@ -106,7 +129,7 @@ def usual_layouts(root: Path) -> list[Layout]:
         every.append(Layout(split, root / "images" / split, root / "masks" / split))
         every.append(Layout(split, root / split / "images", root / split / "masks"))
     present = [layout for layout in every if layout.images.is_dir()]
-    return present or [Layout("", root / "images", root / "masks")]
+    return present or [Layout("", nested(root / "images"), nested(root / "masks"))]
 
 
 def has_other_splits(root: Path, has_splits: bool) -> bool:
@@ -132,7 +155,7 @@ class ByName:
         self.root = root
         self.by_role: dict[Role, list[Path]] = {}
         self.add(Role("", ""), root)
-        for folder in folders_in(root):
+        for folder in map(nested, folders_in(root)):
             role = role_of(folder)
             if role.kind != "other":
                 self.add(role, folder)
@@ -150,6 +173,9 @@ class ByName:
                 self.add(Role(role.split, kind), inner)
             elif role.kind and not role.split and split and not kind:
                 self.add(Role(split, role.kind), inner)
+            elif role == Role(split, kind) == Role("", "masks") and not pictures_in(folder):
+                if not class_folders(folder):  # annotations/trimaps
+                    self.add(role, inner)
 
     def one(self, split: str, kind: str) -> Path | None:
         """The one folder of this role; two are no reason to choose."""
