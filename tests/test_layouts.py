@@ -259,6 +259,9 @@ def test_texts_beside_pictures_are_left_out_and_said(tmp_path):
     assert len(data.pairs) == 6
     assert "2 text(s) beside pictures left out: 1.json, LICENSE.txt" in data.notes
     assert "1 text(s) beside pictures left out: 2.xml" in data.notes
+    beside = save_pairs(tmp_path / "beside", "{}.jpg", "{}_mask.png")
+    (beside / "readme.md").write_text("what else lies in the folder of all is nobody's picture")
+    assert not any("text" in note for note in read(beside).notes)
 
 
 def test_a_folder_for_each_picture_with_a_mask_for_each_object(tmp_path):

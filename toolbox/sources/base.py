@@ -125,7 +125,7 @@ class Source:
         found: dict[str, Path] = {}
         files = list_files(folder)
         texts = [path for path in files if path.suffix.lower() in TEXTS]
-        if 0 < len(texts) < len(files):
+        if not endings and 0 < len(texts) < len(files):
             names = few([path.name for path in texts])
             self.notes.append(f"{len(texts)} text(s) beside pictures left out: {names}")
             left_out = {*left_out, *texts}
