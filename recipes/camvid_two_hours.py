@@ -1,10 +1,8 @@
 """CamVid within two hours on two CPU cores that compute in bf16: camvid_small.py's way with a wider
-net, seen 131 times.
+net and dropout, and each picture seen 120 times: val 0.781 in 102 minutes (docs/results.md).
 
-Worked out from the time of its steps, and not run in full yet (docs/results.md). A chip without
-bf16 takes more than twice the time.
-
-The data and its place are those of recipes/camvid.py.
+A chip without bf16 takes more than twice the time. The data and their place are those of
+recipes/camvid.py.
 """
 
 dataset = "camvid"
