@@ -397,6 +397,10 @@ def spoil(made: Made, what: str, chance: random.Random) -> None:
         (made.root / "notes.txt").write_text("of mine")
         made.about.append(what)
         return
+    if what == "text":
+        path.with_name("readme.txt").write_text("hello")
+        made.about.append(what)
+        return
     if what == "truncated":
         content = path.read_bytes()
         path.write_bytes(content[: chance.randrange(1, len(content))])
@@ -423,8 +427,6 @@ def spoil(made: Made, what: str, chance: random.Random) -> None:
         os.mkfifo(path)
     elif what == "folder":
         path.with_name("more").mkdir()
-    elif what == "text":
-        path.with_name("readme.txt").write_text("hello")
     elif what == "empty":
         path.write_bytes(b"")
     elif what == "size":

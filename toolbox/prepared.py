@@ -23,7 +23,7 @@ from toolbox.remarks import (
 )
 from toolbox.sources.base import Pair, Source
 from toolbox.splits import split_pairs
-from toolbox.stacks import stacked
+from toolbox.stacks import check_single
 from toolbox.values import IGNORE, Table
 
 import numpy as np
@@ -126,8 +126,6 @@ def make_ready(
             "Dataset/readme.md shows the tree that is expected"
         )
     if pairs:
-        if not source.is_published:
-            problems += stacked([pair.mask for pair in pairs])
         with noted(problems):
             splits = split_pairs(pairs, seed)
         with noted(problems):
@@ -135,6 +133,8 @@ def make_ready(
     meaning = table.meaning if table else None
 
     def read(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
+        if not source.is_published:
+            check_single(pair.mask)
         if table:
             return read_pair(pair, meaning, source.read_values)
         return read_pair(pair, {0: 0}, read_blank)  # sizes are all to check

@@ -1,14 +1,9 @@
 """Files that hold many pictures, one after the other: TIFF stacks, moving GIFs."""
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from toolbox.cache import remembered
-from toolbox.files import file_facts, fingerprint
 from toolbox.findings import Cause, FileInputError
-from toolbox.processes import all_cores
 
 from PIL import Image
 
@@ -27,18 +22,11 @@ def count_frames(path: Path) -> int:
     return 1
 
 
-def stacked(masks: Sequence[Path]) -> list[FileInputError]:
-    """Masks of which all but the first would be lost; remembered for unchanged files."""
-
-    def look() -> dict[str, int]:
-        with ThreadPoolExecutor(all_cores()) as threads:
-            counts = zip(masks, threads.map(count_frames, masks))
-            return {str(path): count for path, count in counts if count > 1}
-
-    found = []
-    for path, count in remembered(f"stacks-{fingerprint(file_facts(masks))}", look).items():
+def check_single(mask: Path) -> None:
+    """A mask holds one picture: of more all but the first would be lost."""
+    count = count_frames(mask)
+    if count > 1:
         sentence = (
-            f"{path} holds {count} pictures, of which the first alone would be read; {STACK.cure}"
+            f"{mask} holds {count} pictures, of which the first alone would be read; {STACK.cure}"
         )
-        found.append(FileInputError(sentence, STACK, path))
-    return found
+        raise FileInputError(sentence, STACK, mask)
