@@ -216,7 +216,7 @@ def test_label_studios_brushes_and_supervisely_are_named(tmp_path, control):
         ("a.geojson", '{"type": "FeatureCollection"}', "GeoJSON: export masks as PNG"),
         ("a.xml", "<annotation><object><bndbox>", "Pascal VOC's, of boxes: no mask can be made"),
         ("a.xml", "<annotation><object><polygon>", "LabelMe's of old, or Pascal VOC's: if CVAT"),
-        ("label_colors.txt", "1 2 3 car", "label_colors.txt is CVAT's, for CamVid, Cityscapes"),
+        ("label_colors.txt", "1 2 3 car", "label_colors.txt is CamVid's, or CVAT's for CamVid"),
     ],
 )
 def test_what_other_tools_write_is_named_with_what_to_export(tmp_path, name, content, sentence):

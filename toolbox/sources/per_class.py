@@ -51,6 +51,16 @@ def is_class(path: Path) -> np.ndarray:
     return ~np.isin(values, black)
 
 
+def check_same_size(part: Path, where: np.ndarray, first: Path, other: np.ndarray) -> None:
+    """All masks of a picture have the size of its first."""
+    if where.shape != other.shape:
+        raise FileInputError(
+            f"{part} has another size than {first}; masks have their picture's size",
+            OTHER_SIZE,
+            part,
+        )
+
+
 class PerClass(Folder):
     """images/ and masks/CLASS/ for each class, with the same stems (or stem_mask): a picture that
     lacks a mask there has none of that class."""
@@ -93,12 +103,8 @@ class PerClass(Folder):
         found = []
         for part in self.parts[path]:
             where = is_class(part)
-            if found and where.shape != found[0][1].shape:
-                raise FileInputError(
-                    f"{part} has another size than {path}; masks have their picture's size",
-                    OTHER_SIZE,
-                    part,
-                )
+            if found:
+                check_same_size(part, where, path, found[0][1])
             found.append((part.parent.name, where))
         return found
 

@@ -6,11 +6,10 @@ from pathlib import Path
 
 from toolbox.errors import few
 from toolbox.files import file_facts, fingerprint
-from toolbox.findings import FileInputError
 from toolbox.sources.base import Pair
 from toolbox.sources.folder import Folder
 from toolbox.sources.layouts import Layout, object_folders, pictures_in
-from toolbox.sources.per_class import OTHER_SIZE, is_class
+from toolbox.sources.per_class import check_same_size, is_class
 
 import numpy as np
 
@@ -53,12 +52,7 @@ class PerObject(Folder):
         mask = is_class(path).astype(np.int32)
         for part in self.parts[path][1:]:
             where = is_class(part)
-            if where.shape != mask.shape:
-                raise FileInputError(
-                    f"{part} has another size than {path}; masks have their picture's size",
-                    OTHER_SIZE,
-                    part,
-                )
+            check_same_size(part, where, path, mask)
             mask[where] = 1
         return mask
 

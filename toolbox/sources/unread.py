@@ -37,7 +37,8 @@ def likely_tool(root: Path) -> list[str]:
     if any((path / "ann").is_dir() for path in (root, *folders)):
         return ["ann/ is Supervisely's: export to COCO there, and name that folder"]
     if (root / "label_colors.txt").is_file():
-        return [f"label_colors.txt is CVAT's, for CamVid, Cityscapes or KITTI: {CVATS}"]
+        whose = "CamVid's, or CVAT's for CamVid, Cityscapes or KITTI"
+        return [f"label_colors.txt is {whose}: if CVAT made it, {CVATS}"]
     for ending, word, whose, cure in OTHERS:
         if has_words(root, [word], ending):
             return [f"the {ending} files are {whose}: {cure}"]
