@@ -10,7 +10,7 @@ from all ids. In a file it may mean the object: where there is only 0 and 255, t
 
 Which files are pairs, and what their values mean, is said by a source, one for each way that data
 sets are laid out. toolbox/sources/camvid.py is the plainest, to copy for another: find_pairs() and
-table(), and its name in SOURCES in the __init__.py beside it. Masks of another kind take a third:
+table(), and its name in SOURCES in the __init__.py beside it. Masks of another kind take one more:
 
     class Arrays(Folder):  # in toolbox/sources/arrays.py; Folder is in folder.py there
         def read_mask(self, path, meaning=None):  # of masks/NAME.npz; .npy are read as they are
@@ -81,7 +81,8 @@ def prepare(
     cache: bool = True,
     seed: int = 0,
 ) -> Data:
-    """A data set, each of its files read once; all that is wrong with any is said at once."""
+    """A data set, each of its files read once; all that is wrong with any is said at once. It has
+    pairs, the files; splits, which of them (rows) are whose; read(row), an image and its ids."""
     source = open_source(dataset, data_dir)
     return prepared.make_ready(source, read_pair, image_size, cache, seed)
 
@@ -90,7 +91,7 @@ def make_augment(size: Sequence[int], names: str, strength: float = 1.0, window=
     """Random changes that leave the classes what they are; all that comes out is of `size`.
 
     A window is cut out first, unless it is (0, 0). Geometry moves both together, colour changes the
-    image alone; strength is how far they go. At 1, zoom takes six tenths or more, in three of ten.
+    image alone; strength is how far they go. At 1, three of ten are zoomed, to 0.6 of it or more.
     """
     import albumentations as A  # slow to import; inference.py never needs it
 
@@ -105,8 +106,8 @@ def make_augment(size: Sequence[int], names: str, strength: float = 1.0, window=
             mask_interpolation=nearest,
             p=min(1, 0.3 * strength),
         ),
-        # For things without an up and a down. A turn blurs, so only half are turned; the corners
-        "rotate": A.Rotate(35, fill_mask=IGNORE, p=0.5),  # that come in are no class
+        # For things without an up and a down; half of them, as it blurs. New corners are no class.
+        "rotate": A.Rotate(35, fill_mask=IGNORE, p=0.5),
         "flip": A.HorizontalFlip(p=0.5),  # not for writing, nor for left-hand traffic
         "vflip": A.VerticalFlip(p=0.1),
         "color": A.ColorJitter(
@@ -154,9 +155,9 @@ class SegmentationDataset(Dataset):
     def row(self, position: int) -> int:
         """The pair at a position: each epoch has every pair once, in an order of its own."""
         count = len(self.rows)
-        epoch, turn = divmod(position, count)
+        epoch, place = divmod(position, count)
         order = shuffled(self.seed, epoch, count)
-        return self.rows[order[turn]]
+        return self.rows[order[place]]
 
     def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
         """Image uint8 (3, H, W) and mask uint8 (H, W)."""

@@ -70,7 +70,8 @@ def net_size(shape: Sequence[int], saved: dict) -> list[int]:
 
 
 def looks(model: UNet, images: Tensor) -> Iterator[Tensor]:
-    """Logits (B, K, h, w) of images uint8 (B, 3, h, w): once, or by each pass, or way to look."""
+    """Logits (B, K, h, w) of images uint8 (B, 3, h, w): once, or for each pass with dropout alive,
+    or each of six looks."""
     if not tta:
         for _ in range(max(1, uncertainty_passes)):
             yield model(images)
@@ -122,8 +123,8 @@ def predict(
     all_looks = by_each(model, looks)  # of several nets, one after the other: each adds its own
     for top, passes in logit_strips(model, all_looks, images, place, tile):
         for i, result in enumerate(results):
-            own = [logits[i : i + 1] for logits in passes]
-            strips = [upsampled(logits, *shapes[i], top, height) for logits in own]
+            own = slice(i, i + 1)
+            strips = [upsampled(logits[own], *shapes[i], top, height) for logits in passes]
             for parts in zip(*strips):
                 result.add(*decide(parts))
     return results

@@ -140,7 +140,7 @@ class UNet(nn.Module):
         upwards = widths[::-1]
         for below, width in pairwise(upwards):
             self.ups.append(make_grow(below, width, up))
-        for width in upwards[1:]:
+        for width in upwards[1:]:  # not in one loop: that would draw other first weights
             self.joins.append(block(2 * width, width))
         self.head = self.make_head(widths[0])
 

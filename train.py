@@ -23,7 +23,7 @@ from toolbox.keeping import Run
 from toolbox.machine import Machinery, Place, follow, signals_caught
 from toolbox.muon import make_optimizer
 from toolbox.prepared import overview
-from toolbox.processes import (  # with one process all of these give back what they get
+from toolbox.processes import (  # for several GPUs; in one process they change nothing, but for
     add_up,
     agree,
     from_first,
@@ -33,7 +33,7 @@ from toolbox.processes import (  # with one process all of these give back what 
     once_a_machine,
     own,
     own_part,
-    seed_dropout,
+    seed_dropout,  # this one, which seeds each step
     share_buffers,
 )
 from toolbox.tiles import classes_at, whole_logits
@@ -53,7 +53,7 @@ from dataset import (
 from model import UNet, build_model
 from utils import ConfusionMatrix, Loss, learning_rate, make_loss
 
-# the dozen that most people change
+# those that most people change
 dataset = "streets"  # or camvid, cityscapes, carvana, voc2012, …, or a folder of your own
 data_dir = "Dataset"  # where named data sets lie, in a folder of their name
 image_size = (80, 128)  # (height, width) to resize to; twice the sides is four times the work
@@ -123,7 +123,7 @@ def augmentations() -> list:
 
 
 def check_settings() -> None:
-    """What no data set could make right is said before anything is read."""
+    """Settings that are wrong whatever the data are said before anything is read."""
     settings.check(constants())
     with torch.device("meta"):  # the model's own checks, without its memory
         build_model(**settings.model_arguments(constants(), num_classes=2))
@@ -132,8 +132,8 @@ def check_settings() -> None:
 
 
 class Training(Run):
-    """The net and how it learns. The toolbox's Run has step, rates, history, clock, data and place;
-    it counts in note_step(), stops in checked_loss(), and keeps all on the disk."""
+    """The net and how it learns. What it does not hold here is the toolbox's: keeping.py has a run
+    on the disk, progress.py its steps, rates, scores and time."""
 
     def __init__(self, data: Data, place: Place):
         super().__init__(constants(), data, place)
@@ -149,9 +149,7 @@ class Training(Run):
         if class_weights:
             weights = data.class_weights(class_weights).to(place.device)
         self.loss_of = make_loss(loss, weights, focal_gamma, tversky_beta)
-        self.splits = {}
-        for name in data.splits:
-            self.splits[name] = SegmentationDataset(data, name)
+        self.splits = {name: SegmentationDataset(data, name) for name in data.splits}
         turn = self.images_per_scale()
         self.stream = SegmentationDataset(data, "train", augmentations(), seed, mix, turn)
 
@@ -241,15 +239,15 @@ def judge(model: UNet, split: SegmentationDataset, place: Place) -> reports.Resu
     the logits are enlarged to it before they are compared."""
     matrix = ConfusionMatrix(model.num_classes, place.device)
     each = []
-    indices = iter(own(range(len(split))))
-    for logits in judging(predictions(model, split, place), len(split)):
-        for one, i in zip(logits, indices):  # in the order of ordered_batches
-            mask = split.full_mask(i).to(place.device)
-            preds = classes_at(one[None], *mask.shape)  # enlarged, then the highest
-            alone = ConfusionMatrix(model.num_classes, place.device)
-            alone.update(preds, mask)
-            matrix.counts += alone.counts
-            each.append((i, alone.scores()))
+    batches = judging(predictions(model, split, place), len(split))  # their logits, under a bar
+    pictures = (logits for batch in batches for logits in batch.split(1))
+    for logits, i in zip(pictures, own(range(len(split)))):  # in the order of ordered_batches
+        mask = split.full_mask(i).to(place.device)
+        preds = classes_at(logits, *mask.shape)  # enlarged, then the highest
+        alone = ConfusionMatrix(model.num_classes, place.device)
+        alone.update(preds, mask)
+        matrix.counts += alone.counts
+        each.append((i, alone.scores()))
     add_up(matrix.counts)
     return reports.Result(matrix.counts, matrix.scores(), joined(each))
 

@@ -27,11 +27,11 @@ from torch import Tensor
 
 from model import build_model
 
-# Losses take log-probabilities (B, K, H, W), made in make_loss, and give a number a picture, (B,).
+# Losses take log-probabilities (B, K, H, W), see make_loss, and give each picture a number, (B,).
 
 
 def picture_means(values: Tensor, counts: Tensor) -> Tensor:
-    """Each picture's mean of values (B, …) that count so much; 0 where none does."""
+    """Each picture's mean of values (B, …), weighted by counts; 0 where none counts."""
     counts = counts.flatten(1)
     total = (values.flatten(1) * counts).sum(dim=1)
     return total / counts.sum(dim=1).clamp(min=1e-6)
@@ -168,7 +168,7 @@ def learning_rate(
         rate = min_lr + (base_lr - min_lr) * (1 + math.cos(math.pi * done)) / 2
     elif decay_factor == 0:  # a square root, steep at first, to min_lr at the last step
         rate = base_lr - (base_lr - min_lr) * math.sqrt(done)
-    else:  # one that does not look at base_lr: where that is low, it is at min_lr in a few steps
+    else:  # a fall that does not look at base_lr: where that is low, a few steps end at min_lr
         rate = base_lr - math.sqrt(since / decay_factor)
     return max(rate, min_lr)
 
@@ -190,7 +190,8 @@ class ConfusionMatrix:
         self.counts += cells.view(classes, classes)
 
     def scores(self) -> dict:
-        """iou and dice (K,), NaN for a class that no mask has, and their means over the others."""
+        """iou and dice (K,), NaN for a class that no mask has, their means over the others, and
+        what they are made of."""
         counts = self.counts.cpu().double()
         hits = counts.diag()
         true = counts.sum(dim=1)
@@ -212,7 +213,7 @@ class ConfusionMatrix:
         }
 
 
-save_checkpoint = save_tensors  # a dict: the net's arguments, weights, classes, size, constants, …
+save_checkpoint = save_tensors  # what toolbox/keeping.py has in checkpoint(): weights, classes, …
 
 
 def load_checkpoint(path: Path) -> dict:

@@ -62,7 +62,7 @@ class UNet(nn.Module):
     def __init__(self, classes: int, features: tuple[int, ...] = (16, 32, 64)):
         super().__init__()
         self.downs, self.ups, self.joins = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        for before, width in zip((3, *features), features):
+        for before, width in zip((3, *features), features):  # 3 and 16, 16 and 32, 32 and 64
             self.downs.append(double_conv(before, width))
         self.bottleneck = double_conv(features[-1], 2 * features[-1])
         for width in reversed(features):
@@ -103,7 +103,7 @@ def predict(model: UNet, image: Tensor) -> Tensor:
 def class_ious(model: UNet, dataset: StreetsDataset) -> Tensor:
     """Of the pixels that are a class, or are taken for it, the share that is both: (K,)."""
     confusion = torch.zeros(len(CLASSES), len(CLASSES), dtype=torch.int64)  # [true, predicted]
-    for image, mask in dataset:
+    for image, mask in dataset:  # until names has no more
         known = mask != IGNORE
         cells = mask[known] * len(CLASSES) + predict(model, image)[known]  # numbered row by row
         confusion += torch.bincount(cells, minlength=confusion.numel()).view_as(confusion)
