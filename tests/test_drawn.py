@@ -174,6 +174,9 @@ def test_the_number_of_classes_is_known_without_training(folder):
 def test_images_and_masks_stay_a_folder_of_ones_own_whatever_lies_beside(folder):
     (folder / "images").mkdir()
     (folder / "masks").mkdir()
+    (folder / "masks" / "notes.txt").write_text("texts alone are no masks")
+    assert type(open_source(str(folder), "")) is not Folder
+    exports.save_picture(folder / "masks" / "a.png")
     assert type(open_source(str(folder), "")) is Folder
 
 

@@ -1,6 +1,7 @@
 """Folders as people have them: under other names, side by side, a folder for each class, in
 transparency alone, as arrays; and what is said where it could be two things."""
 
+import itertools
 import json
 import re
 import shutil
@@ -290,11 +291,123 @@ def test_a_folder_for_each_picture_with_a_mask_for_each_object(tmp_path):
 
 def test_masks_of_many_pages_are_named_not_read_in_part(tmp_path):
     root = save_pairs(tmp_path / "own", "images/{}.tif", "masks/{}.tif")
-    pages = [Image.fromarray(truth(i)) for i in range(3)]
+    pages = [Image.fromarray(truth(i) * 255) for i in range(3)]
     pages[0].save(root / "masks" / "4.tif", save_all=True, append_images=pages[1:])
     said = refused(root)
     assert "4.tif holds 3 pictures, of which the first alone would be read; save each" in said
     assert "1 thing(s)" in said
+    whole = Image.fromarray(truth(4) * 255)
+    preview = whole.resize((SIZE[1] // 2, SIZE[0] // 2))
+    whole.save(root / "masks" / "4.tif", save_all=True, append_images=[preview])
+    check_ids(read(root))
+    channels = picture(3).split()  # as ImageJ saves them
+    channels[0].save(root / "images" / "3.tif", save_all=True, append_images=channels[1:])
+    said = refused(root)
+    assert "3.tif holds 3 pictures" in said and "its channels, save it as one RGB picture" in said
+
+
+def test_masks_of_one_bit_beside_masks_of_eight_are_told(tmp_path):
+    root = save_pairs(tmp_path / "own", "images/{}.png", "masks/{}.png")
+    for i in range(3):
+        Image.fromarray(truth(i) * 255).convert("1").save(root / "masks" / f"{i}.png")
+    said = refused(root)
+    assert "some masks in" in said and "hold 0 and 1, others 0 and 255, none both" in said
+    (root / "classes.csv").write_text(said.partition("classes.csv:\n")[2])
+    data = read(root)  # as it says: 255 is ignored
+    assert data.table.names == ["background", "object"] and data.table.meaning[255] == IGNORE
+    (root / "classes.csv").unlink()
+    both = truth(5)
+    both[0, :4] = 255
+    Image.fromarray(both).save(root / "masks" / "5.png")
+    assert read(root).table.meaning == {0: 0, 1: 1, 255: IGNORE}
+
+
+@pytest.mark.parametrize(
+    "colors, has_note",
+    [
+        ([(255, 255, 255), (0, 0, 0)], True),  # a palette's, whose 1 is black
+        ([(255, 0, 0), (255, 255, 255)], True),
+        ([(0, 0, 0), (255, 0, 0)], False),
+    ],
+)
+@pytest.mark.parametrize("mode", ["P", "RGB", "RGBA"])
+def test_the_background_is_black_or_else_white_where_masks_have_colours(
+    tmp_path, colors, has_note, mode
+):
+    root = save_pairs(tmp_path / "own", "images/{}.png", "masks/{}.png")
+    is_object = colors.index((255, 0, 0)) if (255, 0, 0) in colors else 0
+    for i in range(6):
+        numbers = truth(i) if is_object else 1 - truth(i)
+        mask = Image.fromarray(numbers, "P")
+        mask.putpalette([*itertools.chain(*colors)])
+        if mode != "P":
+            mask = mask.convert(mode)
+        if mode == "RGBA":  # transparent paper, opaque things
+            mask.putalpha(Image.fromarray(truth(i) * 255))
+        mask.save(root / "masks" / f"{i}.png")
+    data = read(root)
+    check_ids(data)
+    has_palette = mode == "P" and has_note
+    assert any(note.startswith("background is ") for note in data.notes) == (
+        has_palette or (255, 0, 0) == colors[0]
+    )
+
+
+def test_a_mask_without_anything_opaque_is_empty_whatever_its_colour(tmp_path):
+    root = save_pairs(tmp_path / "own", "images/{}.png", "masks/{}.png")
+    for i in range(6):
+        mask = Image.new("RGBA", SIZE[::-1], "white" if i else (0, 0, 0, 0))
+        if i:
+            mask.putalpha(Image.fromarray(truth(i) * 255))
+        mask.save(root / "masks" / f"{i}.png")
+    data = read(root)
+    found = [data.source.read_values(pair.mask).max() for pair in data.pairs]
+    assert found == [0, 255, 255, 255, 255, 255]
+
+
+def test_masks_of_one_class_may_say_it_by_transparency(tmp_path):
+    root = save_pairs(tmp_path / "own", "images/{}.png", "masks/cat/{}.png")
+    for path in (root / "masks" / "cat").iterdir():
+        mask = Image.new("RGBA", SIZE[::-1], "white")
+        mask.putalpha(Image.open(path))
+        mask.save(path)
+    data = read(root)
+    assert data.table.names == ["background", "cat"]
+    check_ids(data)
+
+
+# ---- lists of a split ----
+
+
+@pytest.mark.parametrize("place", ["", "ImageSets/Segmentation", "splits"])
+@pytest.mark.parametrize("line", ["{}", "images/{}.png", "images/{0}.png masks/{0}.png"])
+def test_lists_say_which_pictures_are_for_what(tmp_path, place, line):
+    root = save_pairs(tmp_path / "own", "images/{}.png", "masks/{}.png")
+    (root / place).mkdir(parents=True, exist_ok=True)
+    for name, numbers in (("train", (0, 2, 4)), ("val", (5, 1)), ("trainval", (0, 1, 2, 4, 5))):
+        lines = [line.format(i) for i in numbers]
+        (root / place / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    data = read(root)
+    stems = {}
+    for split, rows in data.splits.items():
+        stems[split] = sorted(data.pairs[row].image.stem for row in rows)
+    assert stems == {"train": ["0", "2", "4"], "val": ["1", "5"]}
+    where = f"{place}/" if place else ""
+    assert f"the splits are those of {where}train.txt, {where}val.txt" in data.notes
+    assert "1 picture(s) in none of them left out: 3" in data.notes
+
+
+def test_lists_of_other_things_or_that_contradict_each_other_are_told(tmp_path):
+    root = save_pairs(tmp_path / "own", "images/{}.png", "masks/{}.png")
+    (root / "train.txt").write_text("0\n1\n")
+    assert "test" in read(root).splits  # one list alone splits nothing
+    (root / "val.txt").write_text("1\n2\n")
+    assert re.search("1 stand in .*train.txt and in .*val.txt; a picture is in one", refused(root))
+    for name in ("train", "val"):
+        (root / f"{name}.txt").write_text("some other words\n")
+    data = read(root)
+    assert len(data.splits["train"]) == 4
+    assert any("name no picture that is here" in note for note in data.notes)
 
 
 def test_what_is_found_is_said_where_nothing_can_be_read(tmp_path):

@@ -69,7 +69,7 @@ def test_masks_are_read_by_the_column_value(tmp_path):
     "text, said",
     [
         (PLAIN + "2,crop,9,9,9\n", "gives the name crop to the ids 1 and 2"),
-        (PLAIN + "2, ground ,9,9,9\n", "gives the name  ground  to the ids 0 and 2"),
+        (PLAIN + "2, ground ,9,9,9\n", "gives the name ground to the ids 0 and 2"),
         (PLAIN + "2,weed,0,255,0\n", r"gives the color \(0, 255, 0\) to the ids 1 and 2"),
         (PLAIN + "255,void,0,255,0\n", r"gives the color \(0, 255, 0\) to the ids 1 and 255"),
         (PLAIN + "2, ,9,9,9\n", "gives no name to the id 2"),

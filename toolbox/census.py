@@ -45,6 +45,7 @@ class Census:
     shown: list[list] = field(default_factory=list)
     shared: list[int] = field(default_factory=list)  # colours that a palette shows for several
     jpegs: int = 0
+    both: bool = False  # whether a mask holds 1 and 255, which are then two things
 
     def as_json(self) -> dict:
         return vars(self)
@@ -52,6 +53,7 @@ class Census:
 
 def of_mask(path: Path, values: np.ndarray, is_picture: bool) -> Census:
     census = Census(count(values), count(squares(values)))
+    census.both = {1, 255} <= census.values.keys()
     if is_picture:
         with suppress(Exception), Image.open(path) as picture:  # it was read before
             census.jpegs = int(picture.format in ("JPEG", "MPO"))
@@ -79,6 +81,7 @@ def together(parts: Iterable[Census]) -> Census:
         whole.values.update(part.values)
         whole.solid.update(part.solid)
         whole.jpegs += part.jpegs
+        whole.both |= part.both
         whole.shared = sorted({*whole.shared, *part.shared})
         for value, color, path in part.shown:
             if (value, color) not in seen:
@@ -92,4 +95,5 @@ def from_json(content: dict) -> Census:
     counters = []
     for name in ("values", "solid"):
         counters.append(Counter({int(value): n for value, n in content[name].items()}))
-    return Census(*counters, content["shown"], content["shared"], content["jpegs"])
+    content = content | dict(zip(("values", "solid"), counters))
+    return Census(**content)

@@ -22,7 +22,8 @@ from toolbox.processes import is_first
 from filelock import FileLock, SoftFileLock, Timeout
 
 PATIENCE = 8  # seconds that a lock is waited for: a killed run's workers may hold it for some
-JUNK = {"thumbs.db", "desktop.ini"}  # what file managers leave, beside names that start with a dot
+# What file managers and archives leave, beside names that start with a dot.
+JUNK = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}
 LOCK = ".unet-run.lock"  # nobody else's name: locking empties the file, and a run takes it away
 
 

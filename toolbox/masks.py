@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-JPEG = {".jpg", ".jpeg"}
+JPEG = {".jpg", ".jpeg", ".jfif", ".jpe"}
 APPLES = {".heic", ".heif", ".avif"}  # what phones save; Pillow reads some, on some machines
 SMOOTHED = (
     "so many come from saving as JPEG or resizing with smoothing: save masks as PNG, resize them "
@@ -26,9 +26,7 @@ PIXEL_LIMIT = 500_000_000  # a small file may unpack to any size; this much take
 ROWS = 1024  # worked on at once: whole, a big picture would lie in memory several times
 UNREADABLE = Cause("files can't be read as pictures", "replace them or take them out")
 SMOOTH = Cause("masks hold more values than the class table", SMOOTHED)
-IS_JPEG = Cause(
-    "masks are JPEGs, of classes too close for that", "save masks as PNG from the start"
-)
+IS_JPEG = Cause("masks are JPEGs of classes too close for it", "save masks as PNG from the start")
 UNKNOWN = Cause("masks hold values that are not in the class table", ADD)
 NO_IDS = Cause("masks hold what are no whole numbers", "save masks as PNG with a number a class")
 PALETTE = Cause(
@@ -81,11 +79,12 @@ def opened(path: Path) -> Iterator[Image.Image]:
 
 
 def to_8_bits(picture: Image.Image) -> Image.Image:
-    """A grey picture of more bits, by its range (cameras of 12 leave the highest of 16 unused):
-    clipped to 8, nearly all would turn white."""
+    """A grey picture of more bits, by its range (cameras of 10 or 12 leave the highest of 16
+    unused): clipped to 8, nearly all would turn white."""
     values = np.nan_to_num(np.asarray(picture, np.float32), posinf=0, neginf=0)
     top = max(values.max(), 1)
-    top = (4095 if top <= 4095 else 65535) if picture.mode.startswith("I;16") else top
+    if picture.mode.startswith("I;16"):
+        top = next(most for most in (255, 1023, 4095, 65535) if top <= most)
     return Image.fromarray(np.clip(values * (255 / top) + 0.5, 0, 255).astype(np.uint8))
 
 
@@ -162,7 +161,7 @@ def check_jpeg(path: Path, mask: np.ndarray, meaning: dict[int, int]) -> None:
 
 def whole_numbers(path: Path, values: np.ndarray) -> np.ndarray:
     """A mask's numbers as int32; those that can be no ids are an error."""
-    if values.dtype.itemsize < 4:
+    if values.dtype.itemsize < 4 and values.dtype.kind != "f":
         return values.astype(np.int32)
     with np.errstate(invalid="ignore"):  # a hole, which is no number
         is_id = (values % 1 == 0) & (values < COLOR) & (values > -COLOR)

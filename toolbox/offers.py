@@ -49,6 +49,23 @@ def check_specks(root: Path, census: Census) -> None:
         )
 
 
+def check_alike(root: Path, census: Census) -> None:
+    """Masks of 0 and 1 beside masks of 0 and 255: 255 may be their 1, or ignored."""
+    if {*census.values} == {0, 1, 255} and not census.both:
+        raise InputError(
+            f"some masks in {root} hold 0 and 1, others 0 and 255, none both; if 1 and 255 are the "
+            "same (masks of 1 bit and of 8 do so), save all alike; if 255 means 'ignore', say so "
+            f"in {root / 'classes.csv'}:\n{COLUMNS}\n0,background,0,0,0\n1,object,255,190,0"
+        )
+
+
+def is_paper(value: int, shown: dict[int, int]) -> tuple[bool, bool, int]:
+    """Sorts what is likelier the background first: what looks black, then what looks white, where
+    masks have colours; else the lower number."""
+    color = value if value >= COLOR else shown.get(value)
+    return color != color_key((0, 0, 0)), color != color_key((255, 255, 255)), value
+
+
 def check_drawn(root: Path, census: Census) -> None:
     """Masks that hold nothing to tell apart, or what was not drawn but came of saving."""
     values = census.values
@@ -70,18 +87,23 @@ def check_drawn(root: Path, census: Census) -> None:
         )
 
 
-def guessed_table(root: Path, census: Census) -> Table:
+def guessed_table(root: Path, census: Census, notes: list[str]) -> Table:
     """Two values mean background and object; 255 beside 0 and 1 is ignore. For others a table is
     asked for."""
     check_palettes(root, census)
     check_drawn(root, census)
     check_specks(root, census)
+    check_alike(root, census)
     values, twins = census.values, twins_of(census.values)
     ignored = {255: IGNORE} if set(values) == {0, 1, 255} else {}
     classes = sorted(values.keys() - ignored.keys() - twins.keys())
     if len(classes) != 2:
         raise InputError(asked(root, census))
-    meaning = {classes[0]: 0, classes[1]: 1, **ignored}
+    shown = {value: color for value, color, _ in census.shown}
+    background, thing = sorted(classes, key=lambda value: is_paper(value, shown))
+    if background > thing or (background >= COLOR and background != color_key((0, 0, 0))):
+        notes.append(f"background is {in_words(background)}, the object {in_words(thing)}")
+    meaning = {background: 0, thing: 1, **ignored}
     meaning |= {color: meaning[number] for color, number in twins.items()}
     return Table(["background", "object"], OBJECT, meaning, lists_ignore=False)
 

@@ -23,7 +23,7 @@ from toolbox.remarks import (
 )
 from toolbox.sources.base import Pair, Source
 from toolbox.splits import split_pairs
-from toolbox.stacks import check_single
+from toolbox.stacks import CHANNELS, STACK, check_single
 from toolbox.values import IGNORE, Table
 
 import numpy as np
@@ -134,7 +134,8 @@ def make_ready(
 
     def read(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
         if not source.is_published:
-            check_single(pair.mask)
+            check_single(pair.mask, STACK)
+            check_single(pair.image, CHANNELS)
         if table:
             return read_pair(pair, meaning, source.read_values)
         return read_pair(pair, {0: 0}, read_blank)  # sizes are all to check

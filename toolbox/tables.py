@@ -37,10 +37,9 @@ def read_text(path: Path) -> str:
             raise ValueError("UTF-16 or no text")
         return content.decode("utf-8-sig")
     except ValueError as error:
-        raise InputError(
-            f"{path} is not in UTF-8 ({error}); save it as UTF-8, which Excel calls "
-            "CSV UTF-8 (comma delimited)"
-        ) from error
+        excels = ", which Excel calls CSV UTF-8 (comma delimited)"
+        more = excels if path.suffix.lower() == ".csv" else ""
+        raise InputError(f"{path} is not in UTF-8 ({error}); save it as UTF-8{more}") from error
     except OSError as error:
         raise InputError(
             f"{path} can't be read ({error.strerror}); give leave to read it"
@@ -97,7 +96,7 @@ def read_rows(path: Path) -> list[Row]:
         value = None
         if row.get("value", "").strip():
             value = whole_number(path, row, "value", COLOR - 1)
-        rows.append(Row(number, row.get("name", ""), tuple(color), value))
+        rows.append(Row(number, row.get("name", "").strip(), tuple(color), value))
     return rows
 
 
@@ -135,7 +134,7 @@ def read_class_table(path: Path) -> Table:
     ignored = [row for row in rows if row.id == IGNORE]
     check_ids(path, [row.id for row in classes])
     for row in classes:
-        if not row.name.strip():
+        if not row.name:
             raise InputError(f"{path} gives no name to the id {row.id}; write one")
     check_once(path, classes, "name")
     # A row that ignores a number may have any colour; one without names the colour it ignores.

@@ -29,6 +29,15 @@ def colors_and_alphas(path: Path) -> tuple[set, set] | None:
         return {ends}, {*alpha.getextrema()}
 
 
+def of_alpha_alone(path: Path) -> np.ndarray | None:
+    """Where a mask of one colour is not transparent, bool (H, W), if it is so anywhere."""
+    found = colors_and_alphas(path)
+    if found is None or 0 not in found[1] or any(low < high for low, high in next(iter(found[0]))):
+        return None
+    with opened(path) as picture:
+        return np.asarray(picture.getchannel("A")) > 127
+
+
 def hold_alpha_alone(paths: list[Path]) -> bool:
     """Whether all masks have one and the same colour, and differ in their transparency."""
     all_ends, all_alphas = set(), set()
@@ -36,8 +45,10 @@ def hold_alpha_alone(paths: list[Path]) -> bool:
         found = colors_and_alphas(path)
         if found is None:
             return False
-        all_ends |= found[0]
         all_alphas |= found[1]
+        if found[1] == {0}:  # nothing is seen of its colour
+            continue
+        all_ends |= found[0]
         is_plain = all(low == high for low, high in next(iter(found[0])))
         if not is_plain or len(all_ends) > 1:
             return False

@@ -10,16 +10,48 @@ from toolbox.sources.drawn import Drawn
 from toolbox.sources.sketches import Shape, Sketch
 from toolbox.sources.tree import Tree, has_words, load_json, split_of
 
+NEEDED = {"images", "categories", "annotations"}  # test sets may come without the last
 BROKEN = Cause("things can't be understood as COCO's", "export them anew")
 PANOPTIC = Cause("files are COCO's panoptic form", "export instances: polygons, or run lengths")
+OTHER_SPLIT = Cause(
+    "pictures lie in another split's folder than their JSON says", "put them into the JSON's"
+)
 UNKNOWN = Cause("annotations name what the JSON has not", "export it anew")
 
 
 def shapes_in(label: str, segmentation: object) -> list[Shape]:
-    """A segmentation's shapes: polygons, or runs."""
-    if isinstance(segmentation, dict):
-        return [Shape(label, "runs", segmentation)]
-    return [Shape(label, "polygon", polygon, polygon) for polygon in segmentation]
+    """A segmentation's shapes: polygons, or runs; some converters leave the one list around them
+    out, or add one."""
+    if isinstance(segmentation, dict) or isinstance(segmentation[0], (int, float)):
+        segmentation = [segmentation]
+    shapes = []
+    for one in segmentation:
+        is_runs = isinstance(one, dict)
+        shapes.append(Shape(label, "runs", one) if is_runs else Shape(label, "polygon", one, one))
+    return shapes
+
+
+def has_outline(annotation: dict) -> bool:
+    """Whether there is more than a box: [] and [[]] are none."""
+    segmentation = annotation.get("segmentation")
+    return any(segmentation) if isinstance(segmentation, list) else bool(segmentation)
+
+
+def by_id(entries: Sequence[dict], what: str) -> dict[str, dict]:
+    """Entries by their ids, which some write as texts."""
+    found = {str(one["id"]): one for one in entries}
+    if len(found) < len(entries):
+        raise ValueError(f"two {what} have the same id")
+    return found
+
+
+def in_order(i: str) -> tuple:
+    """2 before 10."""
+    return not i.isdecimal(), len(i), i
+
+
+def side(image: dict, name: str) -> int | None:
+    return int(image[name]) if image.get(name) else None
 
 
 class Coco(Drawn):
@@ -44,7 +76,7 @@ class Coco(Drawn):
                 continue
             with noted(self.problems):
                 content = load_json(path)
-                if isinstance(content, dict) and {"images", "categories"} <= content.keys():
+                if isinstance(content, dict) and NEEDED <= content.keys():
                     found += self.of_file(path, content, tree)
                 else:
                     others.append(path.name)
@@ -58,23 +90,22 @@ class Coco(Drawn):
     def of_file(self, path: Path, content: dict, tree: Tree) -> list[Sketch]:
         """The pictures of one JSON."""
         try:
-            categories = {one["id"]: str(one["name"]) for one in content["categories"]}
-            images = {one["id"]: one for one in content["images"]}
-            if len(images) < len(content["images"]):
-                raise ValueError("two images have the same id")
+            listed = by_id(content["categories"], "categories")
+            categories = {i: str(one["name"]) for i, one in listed.items()}
+            images = by_id(content["images"], "images")
             annotations = content["annotations"]
             if annotations and "segments_info" in annotations[0]:
                 raise FileInputError(f"{path} is COCO's panoptic form; {PANOPTIC.cure}", PANOPTIC)
             shapes = self.shapes_of(path, annotations, categories, images)
             # By their ids, with gaps or without; what has no pixel is left out later.
-            self.listed += [categories[i] for i in sorted(categories)]
+            self.listed += [categories[i] for i in sorted(categories, key=in_order)]
             words = (*tree.folders(path), *re.split("[^a-z]+", path.stem.lower()))
             sketches = []
             for i, one in images.items():
                 image = self.picture_named(path, str(one["file_name"]), tree)
                 if image:
-                    size = one.get("width"), one.get("height")
-                    split = split_of(words) or split_of(tree.folders(image))
+                    size = side(one, "width"), side(one, "height")
+                    split = self.split_for(path, words, image, tree)
                     sketches.append(Sketch(path, image, split, shapes[i], size))
             return sketches
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -84,19 +115,28 @@ class Coco(Drawn):
             )
             raise FileInputError(sentence, BROKEN, path) from error
 
+    def split_for(self, path: Path, words: Sequence[str], image: Path, tree: Tree) -> str:
+        """What the JSON's name says, or else the picture's folder; where they differ, one of them
+        is wrong."""
+        said, lies = split_of(words), split_of(tree.folders(image))
+        if said and lies and said != lies:
+            sentence = f"{image} is of {said} by {path}, and lies in {lies}; {OTHER_SPLIT.cure}"
+            self.problems.append(FileInputError(sentence, OTHER_SPLIT, image))
+        return said or lies
+
     def shapes_of(
         self, path: Path, annotations: Sequence[dict], categories: dict, images: dict
-    ) -> dict[object, list[Shape]]:
+    ) -> dict[str, list[Shape]]:
         """The shapes on each image, by its id; crowds are of their class as single things are."""
-        shapes: dict[object, list[Shape]] = {i: [] for i in images}
+        shapes: dict[str, list[Shape]] = {i: [] for i in images}
         for one in annotations:
-            category, image = one["category_id"], one["image_id"]
+            category, image = str(one["category_id"]), str(one["image_id"])
             if category not in categories or image not in images:
                 what = f"category {category}" if category not in categories else f"image {image}"
                 about = f"annotation {one.get('id')} of {path} names {what}"
                 sentence = f"{about}, which is not in the JSON; export it anew"
                 self.problems.append(FileInputError(sentence, UNKNOWN, about))
-            elif one.get("segmentation"):
+            elif has_outline(one):
                 shapes[image] += shapes_in(categories[category], one["segmentation"])
             else:
                 self.boxes += 1

@@ -46,6 +46,8 @@ class Cvat(Folder):
         self.notes.append(
             f"taken for CVAT's segmentation masks: {len(names)} pictures, which lie in {folder}"
         )
+        if (self.root / "classes.csv").exists():
+            self.notes.append("classes.csv is not read here: labelmap.txt lists the classes")
         left_out = [images[name].name for name in sorted(images.keys() - {*names})]
         if left_out:
             self.notes.append(
@@ -75,8 +77,8 @@ class Cvat(Folder):
         for path in walk(lists, 0) if lists.is_dir() else []:
             for line in read_text(path).splitlines():
                 name = line.strip().strip('"')  # it has quotes where a blank is in it
-                if name:
-                    found[name] = split_of([path.stem])
+                if name:  # trainval.txt says nothing of what train.txt has said
+                    found[name] = split_of([path.stem]) or found.get(name, "")
         return found
 
     def check_names(

@@ -115,7 +115,11 @@ class CvatXml(Drawn):
         for element in ordered:
             if element.tag in READ:
                 kind, read = READ[element.tag]
-                what = read(element)
+                try:
+                    what = read(element)
+                except (KeyError, ValueError, OverflowError) as error:
+                    about = f"a {element.tag} of {image.get('name')}, {element.get('label')}"
+                    raise ValueError(f"{about}: {error}") from error
                 points = what if kind == "polygon" else ()
                 shapes.append(Shape(element.attrib["label"], kind, what, points))
             elif element.tag in OPEN:

@@ -69,6 +69,8 @@ class Drawn(Folder):
         self.note_alike()
         self.note_slips(sketches)
         self.note_left_out(tree, sketches)
+        if (self.root / "classes.csv").exists():
+            self.notes.append("classes.csv is not read here: the classes are those of the labels")
         return self.draw_all(self.in_splits(sketches))
 
     def picture_named(self, path: Path, name: str, tree: Tree) -> Path | None:
@@ -149,6 +151,11 @@ class Drawn(Folder):
         unknown = [path.name for path in tree.pictures if path.resolve() not in known]
         if unknown:
             self.notes.append(f"{len(unknown)} picture(s) without labels left out: {few(unknown)}")
+        if tree.elsewhere:
+            self.notes.append(
+                f"{len(tree.elsewhere)} picture(s) lie in other folders than the labels say; see "
+                f"that they are the same: {few(tree.elsewhere)}"
+            )
         if self.boxes:
             self.notes.append(
                 f"{self.boxes} box(es) left out: no mask can be made of a box without an outline"

@@ -1,5 +1,6 @@
 """A folder of one's own: images/ and masks/, and classes.csv."""
 
+import itertools
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,7 +17,7 @@ from toolbox.offers import check_specks, guessed_table
 from toolbox.processes import all_cores
 from toolbox.smoothing import MANY
 from toolbox.sources.answers import nothing_found
-from toolbox.sources.base import ARRAY, SPLITS, Pair, Source
+from toolbox.sources.base import ARRAY, SPLITS, TEXTS, Pair, Source
 from toolbox.sources.layouts import (
     Layout,
     has_masks,
@@ -25,6 +26,7 @@ from toolbox.sources.layouts import (
     pictures_in,
     usual_layouts,
 )
+from toolbox.sources.lists import listed_splits
 from toolbox.sources.roboflow import named_table, names_in
 from toolbox.sources.side_by_side import look_at, one_tail
 from toolbox.sources.unread import brushed
@@ -48,9 +50,11 @@ class Folder(Source):
 
     @classmethod
     def fits(cls, root: Path) -> bool:
-        """Whether there are masks, wherever the pictures may be."""
+        """Whether there are masks, wherever the pictures may be; texts alone, in a folder of that
+        name, are a tool's."""
         masks = [root / "masks", *(root / split / "masks" for split in SPLITS)]
-        return any(folder.is_dir() for folder in masks)
+        inner = [list_files(folder) for folder in masks if folder.is_dir()]
+        return any(path.suffix.lower() not in TEXTS for path in itertools.chain(*inner))
 
     @cached_property
     def layouts(self) -> list[Layout]:
@@ -79,6 +83,8 @@ class Folder(Source):
         pairs = []
         for layout in self.layouts:
             pairs += self.pairs_in(layout)
+        if not self.layouts[0].split:
+            pairs = listed_splits(self.root, pairs, self.notes)
         if self.layouts[0].is_usual and self.layouts[0].split:
             self.find_lost_masks()
             self.find_strays()
@@ -161,7 +167,7 @@ class Folder(Source):
             names = names_in([self.root, *(layout.images for layout in self.layouts)])
             if names:
                 return named_table(self.root, names, self.census(), self.notes)
-            return guessed_table(self.root, self.census())
+            return guessed_table(self.root, self.census(), self.notes)
         table = read_class_table(listed)
         greys = {color[0]: i for i, color in enumerate(table.colors) if len(set(color)) == 1}
         if len(greys) == len(table.colors) and not table.has_values:
@@ -194,7 +200,7 @@ class Folder(Source):
     def census(self) -> Census:
         """All values in all masks with their pixel counts, remembered for unchanged files."""
         facts = file_facts([pair.mask for pair in self.pairs])
-        name = f"census-{fingerprint(facts, *self.reader())}"
+        name = f"census-{fingerprint(facts, *vars(Census()), *self.reader())}"
         return from_json(remembered(name, self.count_all))
 
     def likely_causes(self) -> list[str]:

@@ -38,6 +38,7 @@ class Labelme(Drawn):
                     others.append(path.name)
         if others:
             self.notes.append(f"{len(others)} JSON file(s) not labelme's left out: {few(others)}")
+        self.note_empty(found)
         return found
 
     def sketch_of(self, path: Path, content: dict, tree: Tree) -> Sketch:
@@ -66,6 +67,8 @@ class Labelme(Drawn):
         raise FileInputError(sentence, NO_PICTURE, f"{name} of {path}")
 
     def shape_of(self, shape: dict) -> Shape:
+        if shape["label"] is None:
+            raise TypeError("a shape has no label")
         points = () if shape.get("shape_type") == "circle" else shape["points"]
         return Shape(str(shape["label"]), "labelme", shape, points)
 

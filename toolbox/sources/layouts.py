@@ -10,7 +10,7 @@ from toolbox.errors import InputError, few
 from toolbox.files import list_files
 from toolbox.sources.base import SPLITS
 
-PICTURES = set(".png .jpg .jpeg .bmp .tif .tiff .gif .webp .ppm .pgm .jp2 .npy".split())
+PICTURES = set(".png .jpg .jpeg .jfif .jpe .bmp .tif .tiff .gif .webp .ppm .pgm .jp2 .npy".split())
 SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val"}
 SPLIT_WORDS |= {"validation": "val", "test": "test", "testing": "test"}
 IMAGE_WORDS = set(
@@ -105,9 +105,9 @@ def object_folders(root: Path) -> list[Path]:
     counts = []
     for folder in inner:
         images, masks = folder / "images", folder / "masks"
-        if not (images.is_dir() and masks.is_dir() and len(pictures_in(images)) == 1):
+        if not (images.is_dir() and len(pictures_in(images)) == 1):
             return []
-        counts.append(len(pictures_in(masks)))
+        counts.append(len(pictures_in(masks)) if masks.is_dir() else 0)
     return inner if len(inner) > 1 and max(counts) > 1 else []
 
 

@@ -16,6 +16,7 @@ from toolbox.findings import Cause, FileInputError
 from toolbox.masks import SMOOTHED, read_mask
 from toolbox.offers import made_up
 from toolbox.processes import all_cores
+from toolbox.sources.alpha import of_alpha_alone
 from toolbox.sources.base import ARRAY, Pair, read_array
 from toolbox.sources.folder import Folder
 from toolbox.sources.layouts import Layout, class_folders, pictures_in
@@ -36,8 +37,11 @@ BACKGROUND = "background"
 
 
 def is_class(path: Path) -> np.ndarray:
-    """Where a mask of one class is not 0, bool (H, W)."""
-    values = read_array(path) if path.suffix.lower() == ARRAY else read_mask(path)
+    """Where a mask of one class is not 0, or not transparent, bool (H, W)."""
+    is_array = path.suffix.lower() == ARRAY
+    if not is_array and (seen := of_alpha_alone(path)) is not None:
+        return seen
+    values = read_array(path) if is_array else read_mask(path)
     counts = count(values)
     black = [0, color_key((0, 0, 0))]
     if len(counts.keys() - {*black}) > 1:

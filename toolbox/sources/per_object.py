@@ -32,7 +32,8 @@ class PerObject(Folder):
     def find_pairs(self) -> list[Pair]:
         pairs, bare = [], []
         for folder in object_folders(self.root):
-            image, masks = pictures_in(folder / "images")[0], pictures_in(folder / "masks")
+            image, beside = pictures_in(folder / "images")[0], folder / "masks"
+            masks = pictures_in(beside) if beside.is_dir() else []
             if masks:
                 self.parts[masks[0]] = masks
                 pairs.append(Pair(image, masks[0]))

@@ -31,7 +31,7 @@ def read_names(path: Path) -> dict[int, str]:
                 f"{path} has the row {','.join(row)!r}; expected a number and a name, such as "
                 "1,cat, below Pixel Value,Class"
             )
-        found[int(texts[0])] = texts[1]
+        found[int(texts[0])] = ", ".join(filter(None, texts[1:]))  # a name may have commas
     return found
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path, PurePath, PureWindowsPath
 
@@ -10,11 +11,10 @@ from toolbox.files import list_files
 from toolbox.findings import Cause, FileInputError
 from toolbox.inputs import picture_endings
 from toolbox.names import same_accents
+from toolbox.sources.layouts import role_of
 
-LEVELS = 3  # of folders below the export's own
-LOOKED_AT = 5  # files of an ending, to see whose they are
-SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val"}
-SPLIT_NAMES |= {"validation": "val", "test": "test", "testing": "test"}
+LEVELS = 8  # of folders below the export's own
+LOOKED_AT = 20  # files of an ending, to see whose they are
 NO_JSON = Cause("files can't be read as JSON", "export them anew, or take them out")
 
 
@@ -30,10 +30,12 @@ def walk(folder: Path, levels: int = LEVELS) -> list[Path]:
 
 
 def split_of(names: Sequence[str]) -> str:
-    """train, val or test, where one of some names says so."""
+    """train, val or test, where one of some names says so: val2017 and valid_images do, trainval
+    and test_site do not."""
     for name in names:
-        if name.lower() in SPLIT_NAMES:
-            return SPLIT_NAMES[name.lower()]
+        split, kind = role_of(PurePath(re.sub(r"\d{4}$", "", name)))
+        if split and kind != "other":
+            return split
     return ""
 
 
@@ -64,11 +66,14 @@ class Tree:
         endings = picture_endings()
         self.pictures = [path for path in self.files if path.suffix.lower() in endings]
         self.stems = {path.with_suffix(""): path for path in self.pictures}
-        self.named: dict[str, list[Path]] = {}  # pictures by their names
+        self.named: dict[str, list[Path]] = {}  # pictures by their names, in small letters
         self.bare: dict[str, list[Path]] = {}  # and by those without ending
+        self.inner: set[str] = set()  # the names of folders that hold any
+        self.elsewhere: list[str] = []  # those found in another folder than was named
         for path in self.pictures:
-            self.named.setdefault(same_accents(path.name), []).append(path)
-            self.bare.setdefault(same_accents(path.stem), []).append(path)
+            self.named.setdefault(same_accents(path.name).casefold(), []).append(path)
+            self.bare.setdefault(same_accents(path.stem).casefold(), []).append(path)
+            self.inner |= {*self.folders(path)}
 
     def with_ending(self, ending: str) -> list[Path]:
         return [path for path in self.files if path.suffix.lower() == ending]
@@ -84,7 +89,12 @@ class Tree:
         if os.path.isfile(text.parent / wanted):
             return text.parent / wanted
         names = self.named if wanted.suffix else self.bare  # CVAT's frames have no ending
-        found = names.get(same_accents(wanted.name), [])
+        found = names.get(same_accents(wanted.name).casefold(), [])
+        folder = wanted.parent.name
+        if folder in self.inner:  # the one of another folder would be another picture
+            found = [path for path in found if folder in self.folders(path)]
+        if len(found) == 1:
+            self.note_elsewhere(found[0], wanted)
         if len(found) < 2:
             return found[0] if found else None
         here = {*self.folders(text), *text.stem.split("_")}  # instances_val: those in val/
@@ -96,6 +106,12 @@ class Tree:
                 "has them, or take one out"
             )
         return likest
+
+    def note_elsewhere(self, found: Path, wanted: PurePath) -> None:
+        """A picture in a folder that says something, and not what was named, may be another one."""
+        own, folder = found.parent, wanted.parent.name
+        if folder not in ("", own.name) and own != self.root and role_of(own).kind == "other":
+            self.elsewhere.append(f"{wanted} ({found.relative_to(self.root)})")
 
     def likeness(self, path: Path, wanted: PurePath, here: set[str]) -> tuple[int, int]:
         """How many of its last names are as wanted, and of its folders as those of the text."""
