@@ -234,3 +234,81 @@ def test_a_picture_in_two_files_is_named(tmp_path):
     said = refused(tmp_path)
     assert "4 pictures are labelled twice: images/a.jpg (one.json, two.json)" in said
     assert SIZE == (20, 16)
+
+
+# ---- as converters write them ----
+
+
+def test_ids_as_texts_sizes_as_texts_and_other_forms_of_outlines(tmp_path):
+    text = four(tmp_path, CocoFile({10: "car", 2: "road"}))
+    for one in text.content["annotations"]:
+        one["category_id"] = "10" if one["category_id"] == 5 else 2
+        one["image_id"] = str(one["image_id"])
+    for one in text.content["images"]:
+        one["width"] = str(one["width"])
+    forms = [flat(SQUARE), [{"counts": SQUARE_RUNS, "size": SIZE[::-1]}], [flat(SQUARE)], [[]]]
+    for one, form in zip(text.content["annotations"][::2], forms):
+        one["segmentation"] = form
+    exports.write_json(tmp_path / "result.json", text.content)
+    data = read(tmp_path)
+    assert data.table.names == ["background", "road", "car"]
+    assert any(note.startswith("1 box(es) left out") for note in data.notes)
+    assert [(ids_of(data, name) == 2).sum() for name in "abcd"] == [35, 35, 35, 0]
+
+
+def test_two_categories_of_one_id_are_told(tmp_path):
+    text = four(tmp_path, CocoFile({5: "car", 2: "road"}))
+    text.content["categories"].append({"id": 5, "name": "bird"})
+    exports.write_json(tmp_path / "result.json", text.content)
+    assert "two categories have the same id" in refused(tmp_path)
+
+
+def test_a_test_set_without_annotations_is_left_out(tmp_path):
+    exports.write_json(
+        tmp_path / "train.json", four(tmp_path, CocoFile({5: "car", 2: "road"})).content
+    )
+    exports.write_json(tmp_path / "test.json", {"images": [], "categories": []})
+    assert "1 JSON file(s) that hold no masks of COCO's left out: test.json" in read(tmp_path).notes
+
+
+def test_a_picture_is_not_taken_from_another_named_folder(tmp_path):
+    text = four(tmp_path, CocoFile({5: "car", 2: "road"}), "images/cam1")
+    for one in text.content["images"]:
+        one["file_name"] = f"cam1/{one['file_name']}"
+    exports.write_json(tmp_path / "result.json", text.content)
+    assert len(read(tmp_path).pairs) == 4
+    (tmp_path / "images" / "cam2").mkdir()
+    lost = tmp_path / "images" / "cam1" / "b.jpg"
+    lost.rename(tmp_path / "images" / "cam2" / "b.jpg")
+    assert "names the picture cam1/b.jpg, which is not in" in refused(tmp_path)
+    for one in "acd":
+        (tmp_path / "images" / "cam1" / f"{one}.jpg").rename(
+            tmp_path / "images" / "cam2" / f"{one}.jpg"
+        )
+    (tmp_path / "images" / "cam1").rmdir()
+    notes = read(tmp_path).notes
+    said = "4 picture(s) lie in other folders than the labels say; see that they are the same: cam1"
+    assert any(note.startswith(said) for note in notes)
+
+
+def test_a_picture_of_another_splits_folder_is_told(tmp_path):
+    text = four(tmp_path, CocoFile({5: "car", 2: "road"}), "val")
+    exports.write_json(tmp_path / "train.json", text.content)
+    said = refused(tmp_path)
+    assert "4 pictures lie in another split's folder than their JSON says" in said
+
+
+def test_names_that_differ_by_case_alone_are_the_same_picture(tmp_path):
+    text = four(tmp_path, CocoFile({5: "car", 2: "road"}))
+    for one in text.content["images"]:
+        one["file_name"] = one["file_name"].upper()
+    exports.write_json(tmp_path / "result.json", text.content)
+    assert len(read(tmp_path).pairs) == 4
+
+
+def test_texts_in_a_folder_called_masks_and_a_table_that_is_not_read(tmp_path):
+    text = four(tmp_path, CocoFile({5: "car", 2: "road"}))
+    exports.write_json(tmp_path / "masks" / "result.json", text.content)
+    (tmp_path / "classes.csv").write_text("id,name,red,green,blue\n0,car,0,0,0\n1,road,1,1,1\n")
+    notes = read(tmp_path).notes
+    assert "classes.csv is not read here: the classes are those of the labels" in notes

@@ -114,3 +114,15 @@ def test_masks_without_any_picture_are_told_where_these_were_looked_for(folder):
     (folder / "JPEGImages").rename(folder / "pictures")
     said = refused(folder)
     assert "looked for in JPEGImages, images, data, ., ../images: put them into JPEGImages" in said
+
+
+def test_a_list_of_all_says_nothing_of_what_others_have_said(folder):
+    lists = folder / "ImageSets" / "Segmentation"
+    (lists / "default.txt").unlink()
+    (lists / "train.txt").write_text("a\nb b\n")
+    (lists / "val.txt").write_text("größe\nd\n")
+    (lists / "trainval.txt").write_text("a\nb b\ngröße\nd\n")
+    (folder / "classes.csv").write_text("id,name,red,green,blue\n")
+    data = read(folder)
+    assert {split: len(rows) for split, rows in data.splits.items()} == {"train": 2, "val": 2}
+    assert "classes.csv is not read here: labelmap.txt lists the classes" in data.notes

@@ -153,3 +153,21 @@ def test_what_datumaro_writes_is_read_to_the_pixel(tmp_path, is_painted):
     assert data.table.names == ["background", "road", "car"]
     for name, ids in expected.items():
         assert np.array_equal(ids_of(data, name), ids)
+
+
+@pytest.mark.parametrize(
+    "shapes, said",
+    [
+        ('<polygon label="car" points=""></polygon>', "a polygon of b b.jpg, car: could not"),
+        (
+            '<mask label="car" rle="1" left="inf" top="0" width="1" height="1"/>',
+            "a mask of b b.jpg",
+        ),
+        ('<box label="car" xtl="1" ytl="1" xbr="2"/>', "a box of b b.jpg, car: 'ybr'"),
+    ],
+)
+def test_a_broken_shape_is_named_with_its_picture(tmp_path, shapes, said):
+    pictures = four()
+    pictures["b b.jpg"] += shapes
+    write(tmp_path, pictures)
+    assert said in refused(tmp_path)

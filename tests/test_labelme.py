@@ -186,3 +186,18 @@ def test_shapes_of_one_kind_that_cover_all_leave_nothing_to_tell_apart(folder):
     assert "are Auto: there is nothing to tell apart" in refused(folder)
     labelme(folder / "a.jpg", [shape("Auto", whole), shape("weg", SQUARE)])
     assert read(folder).table.names == ["Auto", "weg"]
+
+
+def test_pictures_without_shapes_and_shapes_without_a_label_are_told(folder):
+    labelme(folder / "e.jpg", [])
+    assert "1 picture(s) have no shape, only background: e.jpg" in read(folder).notes
+    labelme(folder / "e.jpg", [shape(None, SQUARE)])
+    assert "labelme's (TypeError: a shape has no label)" in refused(folder)
+
+
+def test_folders_whose_names_say_their_split(folder):
+    for split, names in (("train_images", "abcd"), ("val_images", "ef")):
+        for name in names:
+            labelme(folder / "all" / split / f"{name}.jpg", [shape("Auto", SQUARE)])
+    splits = read(folder / "all").splits
+    assert {split: len(rows) for split, rows in splits.items()} == {"train": 4, "val": 2}

@@ -170,3 +170,80 @@ def test_whole_pictures_are_as_pycocotools_draws_them(tmp_path):
         assert np.array_equal(ids_of(data, name), expected)
         with Image.open(tmp_path / "images" / f"{name}.png") as picture:
             assert picture.size == (53, 31)
+
+
+# ---- as people leave them ----
+
+
+def splits_of(data) -> dict[str, str]:
+    found = {}
+    for split, rows in data.splits.items():
+        found[split] = "".join(sorted(data.pairs[row].image.stem for row in rows))
+    return found
+
+
+def test_lists_of_pictures_and_folders_written_on_windows_are_followed(tmp_path):
+    five(tmp_path, "images")
+    (tmp_path / "data.yaml").write_text("names: [road, car]\ntrain: train.txt\nval: lists/val.txt")
+    (tmp_path / "train.txt").write_text("./images/a.jpg\n/content/mine/images/b.jpg\nimages/e.jpg")
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "val.txt").write_text("images\\c.jpg\nimages/d.jpg\n")
+    assert splits_of(read(tmp_path)) == {"train": "abe", "val": "cd"}
+    root = tmp_path / "windows"
+    five(root, "images/{split}", ("one", "one", "one", "two", "two"))
+    entries = (r"train: C:\mine\images\one", r"val: images\two", "test: images/three")
+    (root / "data.yaml").write_text("\n".join(["names: [road, car]", *entries]))
+    data = read(root)
+    assert splits_of(data) == {"train": "abc", "val": "de"}
+    assert "data.yaml names images/three for test, which is not here" in data.notes
+
+
+def test_folders_in_capitals_and_deep_ones(tmp_path):
+    five(tmp_path, "images")
+    for name in ("images", "labels"):
+        (tmp_path / name).rename(tmp_path / name.title())
+    (tmp_path / "data.yaml").write_text("names: [road, car]")
+    assert len(read(tmp_path).pairs) == 5
+    five(tmp_path / "deep", "images/train/2023/05/site/cam")
+    (tmp_path / "deep" / "data.yaml").write_text("names: [road, car]")
+    assert len(read(tmp_path / "deep").pairs) == 5
+
+
+@pytest.mark.parametrize("place", ["classes.txt", "labels/classes.txt"])
+def test_a_list_of_classes_beside_the_labels_is_no_label(tmp_path, place):
+    five(tmp_path, "images")
+    (tmp_path / place).write_text("road\ncar\n")
+    assert read(tmp_path).table.names == ["background", "road", "car"]
+    (tmp_path / "data.yaml").write_text("names: [way, van]")
+    assert read(tmp_path).table.names == ["background", "way", "van"]
+
+
+def test_darknets_pictures_and_labels_in_one_folder(tmp_path):
+    five(tmp_path, "obj_train_data")
+    (tmp_path / "obj.names").write_text("road\ncar\n")
+    assert read(tmp_path).table.names == ["background", "road", "car"]
+    for text in (tmp_path / "obj_train_data").glob("*.txt"):
+        text.write_text("some words on this picture, which are no outline at all\n")
+    assert "is no data set that can be read" in refused(tmp_path)
+
+
+def test_key_points_are_no_outlines(tmp_path):
+    five(tmp_path, "images")
+    (tmp_path / "data.yaml").write_text("names: [road, car]\nkpt_shape: [3, 2]\n")
+    assert "has kpt_shape: the labels are key points, not outlines; export seg" in refused(tmp_path)
+
+
+def test_names_as_a_list_of_numbered_ones(tmp_path):
+    five(tmp_path, "images")
+    (tmp_path / "data.yaml").write_text("names:\n - 0: road\n - 1: car\n")
+    assert read(tmp_path).table.names == ["background", "road", "car"]
+    (tmp_path / "data.yaml").write_bytes("names: [façade, car]".encode("cp1252"))
+    said = refused(tmp_path)
+    assert "data.yaml is not in UTF-8" in said and said.endswith("save it as UTF-8")
+
+
+def test_labels_without_names_are_named(tmp_path):
+    five(tmp_path, "images")
+    assert "labels/ may hold YOLO's: add data.yaml, with names: [first, second]" in refused(
+        tmp_path
+    )

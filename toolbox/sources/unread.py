@@ -36,6 +36,9 @@ def likely_tool(root: Path) -> list[str]:
     folders = [path for path in list_files(root) if path.is_dir()]
     if any((path / "ann").is_dir() for path in (root, *folders)):
         return ["ann/ is Supervisely's: export to COCO there, and name that folder"]
+    texts = [path.relative_to(root) for path in walk(root) if path.suffix.lower() == ".txt"]
+    if any("labels" in path.parent.parts for path in texts):
+        return ["labels/ may hold YOLO's: add data.yaml, with names: [first, second]"]
     if (root / "label_colors.txt").is_file():
         whose = "CamVid's, or CVAT's for CamVid, Cityscapes or KITTI"
         return [f"label_colors.txt is {whose}: if CVAT made it, {CVATS}"]
