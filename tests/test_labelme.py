@@ -196,8 +196,11 @@ def test_pictures_without_shapes_and_shapes_without_a_label_are_told(folder):
 
 
 def test_folders_whose_names_say_their_split(folder):
-    for split, names in (("train_images", "abcd"), ("val_images", "ef")):
+    for split, names in (("train_images", "abcd"), ("val2017", "ef")):
         for name in names:
             labelme(folder / "all" / split / f"{name}.jpg", [shape("Auto", SQUARE)])
     splits = read(folder / "all").splits
     assert {split: len(rows) for split, rows in splits.items()} == {"train": 4, "val": 2}
+    labelme(folder / "all" / "test_site_2" / "g.jpg", [shape("Auto", SQUARE)])
+    data = read(folder / "all")
+    assert "1 picture(s) that are in no split left out: g.jpg" in data.notes

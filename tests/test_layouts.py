@@ -66,7 +66,7 @@ def check_ids(data) -> None:
         read_ids = np.vectorize(meaning.get)(ids)
         assert np.array_equal(read_ids, truth(number)), pair
         assert np.array_equal(np.array(Image.open(pair.image)), np.array(picture(number))) or (
-            pair.image.suffix in (".jpg", ".JPG")
+            pair.image.suffix in (".jpg", ".JPG", ".jfif")
         )
 
 
@@ -365,6 +365,29 @@ def test_a_mask_without_anything_opaque_is_empty_whatever_its_colour(tmp_path):
     assert found == [0, 255, 255, 255, 255, 255]
 
 
+def test_what_else_lies_there_does_no_harm(tmp_path):
+    root = save_pairs(tmp_path / "own", "{}/images/{}.png", "{}/masks/{}.png", [])
+    for i in range(5):
+        save_pairs(root, f"p{i}/images/{{}}.png", f"p{i}/masks/{{}}.png", [i])
+        Image.fromarray(truth(i + 1) * 255).save(root / f"p{i}" / "masks" / "other.png")
+    for place in ("__MACOSX/images", "p0/images/@eaDir", "bare/images"):  # macOS's, Synology's
+        (root / place).mkdir(parents=True)
+    picture(9).save(root / "bare" / "images" / "9.png")
+    data = read(root)
+    assert len(data.pairs) == 5
+    assert "1 picture(s) without any mask left out: 9.png" in data.notes
+
+
+def test_endings_and_arrays_of_all_kinds(tmp_path):
+    root = save_pairs(tmp_path / "own", "photos/{}.jpg", "masks/{}.npy")
+    (root / "photos" / "3.jpg").rename(root / "photos" / "3.jfif")
+    assert len(read(root).pairs) == 6
+    np.save(root / "masks" / "4.npy", truth(4).astype(np.float16))
+    check_ids(read(root))
+    np.save(root / "masks" / "4.npy", (truth(4) * 0.999).astype(np.float16))
+    assert "4.npy holds 0.999" in refused(root)
+
+
 def test_masks_of_one_class_may_say_it_by_transparency(tmp_path):
     root = save_pairs(tmp_path / "own", "images/{}.png", "masks/cat/{}.png")
     for path in (root / "masks" / "cat").iterdir():
@@ -380,7 +403,7 @@ def test_masks_of_one_class_may_say_it_by_transparency(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["", "ImageSets/Segmentation", "splits"])
-@pytest.mark.parametrize("line", ["{}", "images/{}.png", "images/{0}.png masks/{0}.png"])
+@pytest.mark.parametrize("line", ["{}", "images/{}.png", "images/{0}.png masks/{0}_m.png"])
 def test_lists_say_which_pictures_are_for_what(tmp_path, place, line):
     root = save_pairs(tmp_path / "own", "images/{}.png", "masks/{}.png")
     (root / place).mkdir(parents=True, exist_ok=True)

@@ -52,6 +52,13 @@ def test_row_21_pictures_of_12_bits_are_as_light_as_they_were(tmp_path):
     assert np.abs(seen.astype(int) - COLORS[..., 0]).max() <= 1
 
 
+@pytest.mark.parametrize("times", [1, 4])
+def test_row_21_8_or_10_bits_in_a_file_of_16_are_as_light_as_they_were(tmp_path, times):
+    Image.fromarray(COLORS[..., 0].astype(np.uint16) * times).save(tmp_path / "few.tif")
+    seen = read_image(tmp_path / "few.tif")[..., 1]
+    assert np.abs(seen.astype(int) - COLORS[..., 0]).max() <= 1
+
+
 def test_row_21_a_hole_in_a_measured_picture_does_not_blacken_the_rest(tmp_path):
     values = COLORS[..., 0].astype(np.float32)
     values[0, 0] = np.nan

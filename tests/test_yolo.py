@@ -223,7 +223,7 @@ def test_darknets_pictures_and_labels_in_one_folder(tmp_path):
     (tmp_path / "obj.names").write_text("road\ncar\n")
     assert read(tmp_path).table.names == ["background", "road", "car"]
     for text in (tmp_path / "obj_train_data").glob("*.txt"):
-        text.write_text("some words on this picture, which are no outline at all\n")
+        text.write_text("2 men. in. a. car. and others\n")
     assert "is no data set that can be read" in refused(tmp_path)
 
 

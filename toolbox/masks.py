@@ -163,6 +163,7 @@ def whole_numbers(path: Path, values: np.ndarray) -> np.ndarray:
     """A mask's numbers as int32; those that can be no ids are an error."""
     if values.dtype.itemsize < 4 and values.dtype.kind != "f":
         return values.astype(np.int32)
+    values = values.astype(np.float32) if values.dtype == np.float16 else values  # COLOR is beyond
     with np.errstate(invalid="ignore"):  # a hole, which is no number
         is_id = (values % 1 == 0) & (values < COLOR) & (values > -COLOR)
     if not is_id.all():

@@ -1,5 +1,6 @@
 """YOLO's segmentation labels, as Ultralytics, Roboflow, CVAT and Label Studio lay them out."""
 
+from contextlib import suppress
 from pathlib import Path, PurePath, PureWindowsPath
 
 from toolbox.errors import InputError
@@ -39,8 +40,10 @@ def tables_in(root: Path) -> list[Path]:
 
 def is_outline(text: Path) -> bool:
     """Whether a text's first line is a class's number and points."""
-    words = text.read_bytes()[:9999].partition(b"\n")[0].split()
-    return len(words) > 6 and words[0].isdigit() and all(b"." in word for word in words[1:5])
+    words = text.read_bytes().partition(b"\n")[0].split()
+    with suppress(ValueError):
+        return len([*map(float, words)]) > 6 and words[0].isdigit()
+    return False
 
 
 class Yolo(Drawn):
