@@ -168,11 +168,11 @@ def test_masks_as_roboflow_writes_them_have_its_classes(tmp_path):
     root = tmp_path / "own"
     for split, numbers in (("train", range(4)), ("valid", range(4, 6)), ("test", range(6, 8))):
         save_pairs(root / split, "a_jpg.rf.{}.jpg", "a_jpg.rf.{}_mask.png", numbers, factor=2)
-        text = "Pixel Value, Class\n0, background\n1, dog\n2, cat\n"
+        text = "Pixel Value, Class\n0, background\n1, dog\n2, cat, big\n"
         (root / split / "_classes.csv").write_text(text)
     data = read(root)
     check_ids(data)
-    assert data.table.names == ["background", "cat"]
+    assert data.table.names == ["background", "cat, big"]
     assert [len(rows) for rows in data.splits.values()] == [4, 2, 2]
     assert "dog in _classes.csv have no pixel, and are left out" in data.notes
     (root / "test" / "_classes.csv").write_text("Pixel Value, Class\n0, background\n2, dog\n")
@@ -382,6 +382,9 @@ def test_endings_and_arrays_of_all_kinds(tmp_path):
     root = save_pairs(tmp_path / "own", "photos/{}.jpg", "masks/{}.npy")
     (root / "photos" / "3.jpg").rename(root / "photos" / "3.jfif")
     assert len(read(root).pairs) == 6
+    save_pairs(tmp_path / "beside", "cat{}.jpg", "cat{}_mask.png")
+    (tmp_path / "beside" / "cat3.jpg").rename(tmp_path / "beside" / "cat3.jfif")
+    assert len(read(tmp_path / "beside").pairs) == 6
     np.save(root / "masks" / "4.npy", truth(4).astype(np.float16))
     check_ids(read(root))
     np.save(root / "masks" / "4.npy", (truth(4) * 0.999).astype(np.float16))
