@@ -10,24 +10,32 @@ from toolbox.errors import InputError
 
 
 def best_of(history: Sequence[dict]) -> int:
-    """Which evaluation had the highest validation mean IoU; one that is no number is the lowest,
-    and where all are so, it is the last."""
-    scores = [row["val_mean_iou"] for row in history]
-    scores = [-1 if math.isnan(score) else score for score in scores]
-    return scores.index(max(scores)) if max(scores) >= 0 else len(scores) - 1
+    """Which evaluation had the highest validation mean IoU, of several the lowest loss (val may
+    have one class, and be right from the start), and of these the last; no number is the worst."""
+
+    def worth(i: int) -> tuple[float, float, int]:
+        score, loss = history[i]["val_mean_iou"], history[i]["val_loss"]
+        return -1 if math.isnan(score) else score, -math.inf if math.isnan(loss) else -loss, i
+
+    return max(range(len(history)), key=worth)
+
+
+def is_as_good(saved: dict, row: dict) -> bool:
+    """Whether a checkpoint has this evaluation's score."""
+    score = saved.get("metrics", {}).get("val_mean_iou")
+    return repr(score) == repr(row["val_mean_iou"])  # NaN is not equal to itself
 
 
 def is_of(saved: dict, row: dict) -> bool:
     """Whether a checkpoint was made at this evaluation."""
-    score = saved.get("metrics", {}).get("val_mean_iou")
-    same = repr(score) == repr(row["val_mean_iou"])  # NaN is not equal to itself
-    return saved.get("step") == row["step"] and same
+    return saved.get("step") == row["step"] and is_as_good(saved, row)
 
 
 def flaw_of_best(path: Path, row: dict, step: int) -> str:
     """Why a best.pth is not the one that the run had left, or nothing.
 
     A kill may come between the saves of a better one and of last.pth: then it is of a later step.
+    Of one as good the step may be another: earlier versions kept the first of such.
     """
     if not path.exists():
         return f"{path} is gone"
@@ -35,7 +43,7 @@ def flaw_of_best(path: Path, row: dict, step: int) -> str:
         best, _ = look_into(path)
     except InputError as problem:
         return str(problem).partition(";")[0]
-    if is_of(best, row) or best.get("step", 0) > step:
+    if is_as_good(best, row) or best.get("step", 0) > step:
         return ""
     return f"{path} is of step {best.get('step')}, and not of the run's best evaluation"
 

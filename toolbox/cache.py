@@ -171,7 +171,7 @@ def fill(
     stem = f"{root.name}-{image_size[0]}x{image_size[1]}-{kind}-{origin}"
     files = file_facts([path for pair in pairs for path in pair[:2]])
     # What is checked stands in the name: files read before it was checked are read again.
-    folder = CACHE / f"{stem}-{fingerprint('palettes checked', FACTS, files, *reader)}"
+    folder = CACHE / f"{stem}-{fingerprint('palettes, pages, ranges', FACTS, files, *reader)}"
     if is_whole(folder, len(pairs), keeps):
         return folder, []
     with writing(CACHE):

@@ -138,6 +138,7 @@ def candidates(traits: Traits, pace: Pace, seconds: float, base: int) -> Iterato
             multiple = patch * 2 ** len(features)
             for part in PARTS:
                 crop_size = part_size(image_size, part, multiple)
+                share = math.prod(crop_size) / math.prod(image_size) if any(crop_size) else 1
                 constants = {
                     "image_size": image_size,
                     "crop_size": crop_size,
@@ -154,8 +155,10 @@ def candidates(traits: Traits, pace: Pace, seconds: float, base: int) -> Iterato
                     continue
                 sizes = (image_size, trained)
                 views = views_in(seconds, traits, pace, features, patch, sizes)
-                value = hoped_for(traits, image_size, patch, part, views)
-                yield Candidate(image_size, part, crop_size, features, patch, trained, views, value)
+                value = hoped_for(traits, image_size, patch, share, views)
+                yield Candidate(
+                    image_size, share, crop_size, features, patch, trained, views, value
+                )
 
 
 def best_candidate(traits: Traits, pace: Pace, seconds: float) -> Candidate | None:
@@ -194,7 +197,7 @@ def differs(now: Candidate, later: Candidate) -> str:
         parts.append("whole pictures" if later.part == 1 else f"{later.part:.0%} of each at a time")
     if later.features != now.features:
         parts.append(f"a net of ({', '.join(map(str, later.features))}) channels")
-    parts.append(f"{later.views:,.0f} views of pictures, not {now.views:,.0f}")
+    parts.append(f"{later.views / now.views:.1f} times as many views of pictures")
     gain = later.value - now.value
     said = f"perhaps {gain:.2f} more" if gain >= 0.005 else "hardly more"
     return f"{said} mean IoU ({'; '.join(parts)})"

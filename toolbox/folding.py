@@ -11,7 +11,7 @@ from toolbox.best import check_best
 from toolbox.errors import InputError
 from toolbox.files import last_files, locked, write_table, write_text, writing
 from toolbox.judged import Judged, read_judged
-from toolbox.prepared import Data
+from toolbox.prepared import Data, split_notes
 from toolbox.processes import from_first, is_first
 from toolbox.reports import Result, closing_table
 from toolbox.resuming import look_at_run
@@ -30,7 +30,11 @@ class Fold(Data):
 
 def folds_of(data: Data, constants: dict) -> list[Fold]:
     every = fold_splits(data.pairs, data.digests, constants["folds"], constants["seed"])
-    return [Fold(**{**vars(data), "splits": splits}) for splits in every]
+    kept = [note for note in data.notes if note not in split_notes(data)]
+    folds = [Fold(**{**vars(data), "splits": splits}) for splits in every]
+    for fold in folds:
+        fold.notes = kept + split_notes(fold)
+    return folds
 
 
 class Folds:

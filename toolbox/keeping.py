@@ -25,10 +25,10 @@ import torch
 from torch import Tensor, nn
 
 
-def only_class_of(predicted: Tensor) -> int:
-    """The class that got all of the pixels (K,), or -1."""
+def only_class_of(predicted: Tensor, true: Tensor) -> int:
+    """The class that got all of the pixels (K,), though they are of others too; or -1."""
     found = predicted.nonzero().flatten().tolist()
-    return found[0] if len(found) == 1 else -1
+    return found[0] if len(found) == 1 and true[found[0]] < true.sum() else -1
 
 
 class Run(Progress):
@@ -73,7 +73,7 @@ class Run(Progress):
             for key in ("loss", "pixel_accuracy", "mean_iou"):
                 row[f"{split}_{key}"] = values[key]
         self.history.append(row)
-        self.only_class = only_class_of(scores["val"]["predicted"])
+        self.only_class = only_class_of(scores["val"]["predicted"], scores["val"]["true"])
         self.show()
         if processes.is_first():
             rows = [list(row), *(list(past.values()) for past in self.history)]

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from toolbox.depths import to_8_bits
 from toolbox.errors import InputError
 from toolbox.findings import Cause, FileInputError
 from toolbox.smoothing import NEAR
@@ -76,16 +77,6 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise FileInputError(
             f"{path} can't be read as a picture ({reason}); {cure}", UNREADABLE, path
         ) from error
-
-
-def to_8_bits(picture: Image.Image) -> Image.Image:
-    """A grey picture of more bits, by its range (cameras of 10 or 12 leave the highest of 16
-    unused): clipped to 8, nearly all would turn white."""
-    values = np.nan_to_num(np.asarray(picture, np.float32), posinf=0, neginf=0)
-    top = max(values.max(), 1)
-    if picture.mode.startswith("I;16"):
-        top = next(most for most in (255, 1023, 4095, 65535) if top <= most)
-    return Image.fromarray(np.clip(values * (255 / top) + 0.5, 0, 255).astype(np.uint8))
 
 
 def read_image(path: Path) -> np.ndarray:

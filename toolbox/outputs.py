@@ -120,8 +120,8 @@ class Outputs:
 
     def key(self, path: Path, label: str) -> str:
         """Names the picture, the checkpoint and the settings, and stands in all of its files."""
-        facts = path.stat()
-        return fingerprint(self.origin, label, facts.st_size, facts.st_mtime_ns)
+        facts, place = path.stat(), os.path.realpath(path)  # two folders may hold the same names
+        return fingerprint(self.origin, label, place, facts.st_size, facts.st_mtime_ns)
 
     def kinds(self) -> dict[str, str]:
         """What a job leaves: the mask, and what else is asked for, each with its name's ending."""

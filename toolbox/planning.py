@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass, field
 
 from toolbox.choosing import (
+    BASES,
     ENOUGH_VIEWS,
     PLACED,
     SMALLER,
@@ -70,11 +71,13 @@ def set_sizes(plan: Plan, traits: Traits, best: Candidate) -> None:
 
 def set_net(plan: Plan, best: Candidate) -> None:
     cells = [side // best.patch // 2 ** len(best.features) for side in best.trained]
+    wider = f"a wider net would see fewer than {ENOUGH_VIEWS:,} pictures in the time"
+    if best.features[0] == BASES[-1]:
+        wider = "no wider net is tried"
     plan.set(
         "features",
         best.features,
-        f"{len(best.features)} levels: the deepest sees {cells[1]}×{cells[0]} cells; a wider net "
-        f"would see fewer than {ENOUGH_VIEWS:,} pictures in the time",
+        f"{len(best.features)} levels: the deepest sees {cells[1]}×{cells[0]} cells; {wider}",
     )
     why = "there is time for every pixel by itself"
     if best.patch > 1:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolbox.cache import FACTS, PICTURES, ReadPair, fill, open_array, read_row
+from toolbox.cache import FACTS, PICTURES, ReadPair, fill, open_array, read_row, remembered
 from toolbox.errors import InputError
 from toolbox.files import fingerprint, own_path
 from toolbox.findings import FileInputError, entries, noted, told
@@ -17,7 +17,9 @@ from toolbox.remarks import (
     empty_classes,
     note_on_few,
     note_on_ignored,
+    note_on_ranges,
     note_on_turned,
+    notes_on_lost,
     notes_on_splits,
     same_pictures,
 )
@@ -96,20 +98,38 @@ class Data:
         return float(np.median(np.sqrt(area / (height * width))))
 
 
+def split_notes(data: Data) -> list[str]:
+    """What is worth knowing of its splits."""
+    counts = {split: data.pixels[rows].sum(axis=0) for split, rows in data.splits.items()}
+    return note_on_few(data.splits) + notes_on_splits(data.table.names, counts)
+
+
+def notes_on_size(data: Data) -> list[str]:
+    """What image_size loses, remembered for unchanged files."""
+    if not data.cache:
+        return []
+
+    def look() -> dict:
+        small = open_array(data.cache / "masks.npy")
+        return {"notes": notes_on_lost(data.table.names, data.pixels, small)}
+
+    return remembered(f"lost-{data.cache.name}", look)["notes"]
+
+
 def check_whole(data: Data) -> list[FileInputError]:
     """What is amiss in all of it; in a published data set it is noted and stays as its owners
     made it."""
     images = [pair.image for pair in data.pairs]
     counts = {split: data.pixels[rows].sum(axis=0) for split, rows in data.splits.items()}
-    data.notes += note_on_few(data.splits)
-    data.notes += notes_on_splits(data.table.names, counts)
+    data.notes += split_notes(data)
     twice = same_pictures(images, data.splits, data.digests)
     if data.source.is_published:
         data.notes += entries(twice, data.source.root)
         return []
     if not data.table.lists_ignore:
         data.notes += note_on_ignored(counts)
-    data.notes += note_on_turned(images, data.sizes)
+    data.notes += note_on_turned(images, data.sizes) + note_on_ranges(images)
+    data.notes += notes_on_size(data)
     return twice + empty_classes(data.table.names, data.pixels)
 
 

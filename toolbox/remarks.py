@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from toolbox.cache import remembered
+from toolbox.depths import ranges_of
 from toolbox.errors import InputError, few
 from toolbox.files import file_facts, fingerprint
 from toolbox.findings import Cause, FileInputError
@@ -18,6 +19,7 @@ import numpy as np
 TWICE = Cause("pictures stand in two splits", "take one of each two out")
 EMPTY = Cause("classes have no pixel", "take their rows out of classes.csv, or mend the masks")
 MUCH_IGNORED = 0.05  # of all pixels
+LOST = 0.25  # of the masks that have a class
 FEW = 3  # pairs, of which one or two are judged
 NAMED = 5  # classes, in one line
 
@@ -122,6 +124,35 @@ def turned_pictures(images: Sequence[Path]) -> dict[int, int]:
 
     found = remembered(f"turned-{fingerprint(file_facts(images))}", look)
     return {int(row): turn for row, turn in found.items()}
+
+
+def note_on_ranges(images: Sequence[Path]) -> list[str]:
+    """Files of 16 bits whose highest pixels lie in several ranges: what is white differs."""
+    name = f"ranges-{fingerprint(file_facts(images))}"
+    found = remembered(name, lambda: ranges_of(images))
+    if len(found) < 2:
+        return []
+    shown = ", ".join(f"{count} up to {most}" for most, count in found.items())
+    return [
+        f"pictures of 16 bits use several ranges ({shown}), and each is made as light as its own: "
+        "if they are of one camera, bring all of them to 8 bits alike"
+    ]
+
+
+def notes_on_lost(names: Sequence[str], pixels: np.ndarray, small: np.ndarray) -> list[str]:
+    """Classes that many masks lose where they are resized; pixels of each (N, 256), small (N, H,
+    W)."""
+    notes = []
+    for i, name in enumerate(names):
+        there = np.flatnonzero(pixels[:, i])
+        lost = sum(not (small[row] == i).any() for row in there)
+        if lost > LOST * len(there):
+            height, width = small.shape[1:]
+            notes.append(
+                f"{lost} of {len(there)} masks with {name} keep no pixel of it at "
+                f"{width}×{height}: a larger image_size keeps more"
+            )
+    return notes
 
 
 def note_on_turned(images: Sequence[Path], sizes: np.ndarray) -> list[str]:

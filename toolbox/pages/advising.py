@@ -4,6 +4,7 @@ from toolbox.pages.markup import called, percent
 from toolbox.pages.verdict import (
     AHEAD,
     CONFUSED,
+    FEW_EVALUATIONS,
     FEW_PICTURES,
     RARE,
     Outcome,
@@ -47,7 +48,7 @@ def less_by_heart(found: Outcome) -> str:
 
 def larger_net(found: Outcome) -> str:
     """Where not even the training pictures are learnt."""
-    if not found.history or is_rising(found) or is_by_heart(found):
+    if len(found.history) < FEW_EVALUATIONS or is_rising(found) or is_by_heart(found):
         return ""
     if number_of(found.history[-1], "train_mean_iou") > 0.8:
         return ""

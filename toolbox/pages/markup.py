@@ -55,6 +55,8 @@ def called(name: str) -> str:
 def percent(share: float | None) -> str:
     if share is None:
         return "–"
+    if 0.995 <= share < 1:  # not quite all
+        return f"{min(share, 0.9999):.2%}"
     return f"{share:.1%}" if 0 < share < 0.0995 else f"{share:.0%}"
 
 

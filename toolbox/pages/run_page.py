@@ -87,7 +87,7 @@ def top(run: Run, report: dict) -> Html:
         f"{in_digits(scores['mean_dice'])}.",
         f"Mean IoU of the other splits: {', '.join(others)}." if others else "",
     ]
-    if split != "test":
+    if split == "val":
         lines.append(
             f"There is no test split: the weights were chosen by these {split} pictures, which "
             "flatters the score a little."

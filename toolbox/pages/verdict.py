@@ -89,6 +89,8 @@ def what_is_weak(found: Outcome) -> str:
     if len(present) == 1:
         name = called(found.names[present[0]])
         return f"Only {name} is in the {found.split} pictures, so the score says little."
+    if found.iou(present[-1]) < 0.05:
+        return "Nothing is learnt yet: no class has an IoU of 0.05 or more."
     if spread < 0.05:
         lowest = found.iou(present[0])
         words = f"No class falls behind: all have IoU {lowest:.2f} or more. The lowest: "
@@ -126,7 +128,8 @@ def is_by_heart(found: Outcome) -> bool:
     last, best = found.history[-1], found.history[found.best]
     is_early = best["step"] <= 0.6 * last["step"]
     fallen = number_of(best, "val_mean_iou") - number_of(last, "val_mean_iou")
-    return gap_of(found) > BY_HEART or (is_early and fallen > RISING)
+    is_falling = is_early and fallen > RISING and gap_of(found) > RISING
+    return gap_of(found) > BY_HEART or is_falling
 
 
 def is_rising(found: Outcome) -> bool:
@@ -155,7 +158,8 @@ def gap_in_words(found: Outcome) -> str:
 
 def flat_end(found: Outcome) -> str:
     """Why a curve that ends flat does not say that all is learnt."""
-    if not depends_on_length(found.constants):
+    constants = found.constants
+    if not depends_on_length(constants) or constants["min_lr"] > 0.05 * constants["base_lr"]:
         return ""
     return ", however flat its end: the learning rate is next to nothing by then"
 
