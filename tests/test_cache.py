@@ -170,7 +170,7 @@ def name_of_before(root: Path, meaning: dict, pairs: list) -> str:
         facts = path.stat()
         files.append((str(path.resolve()), facts.st_size, facts.st_mtime_ns))
     origin = letters(str(root.resolve()), meaning)
-    checked = letters("palettes checked", ("sizes", "pixels", "digests"), files)
+    checked = letters("palettes, pages, ranges", ("sizes", "pixels", "digests"), files)
     return f"{root.name}-16x16-kept-{origin}-{checked}"
 
 

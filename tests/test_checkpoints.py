@@ -13,7 +13,9 @@ import zipfile
 from pathlib import Path
 
 from toolbox import checkpoints, digests
+from toolbox.best import best_of
 from toolbox.errors import InputError
+from toolbox.keeping import only_class_of
 
 import pytest
 import torch
@@ -494,3 +496,24 @@ def test_experiments_read_checkpoints_through_the_same_door(path, monkeypatch, s
         save_checkpoint(path, content)
         with pytest.raises(InputError, match=f"unet_model.pth .*{said}"):
             main.main()
+
+
+def test_of_evaluations_as_good_the_lowest_loss_is_kept_and_the_last_of_these():
+    """val may hold one class, which is right from the start."""
+
+    def best(*rows):
+        return best_of([{"val_mean_iou": score, "val_loss": loss} for score, loss in rows])
+
+    nan = float("nan")
+    assert best((0.5, 1.0), (0.7, 0.9), (0.6, 0.1)) == 1
+    assert best((1.0, 0.9), (1.0, 0.2), (1.0, 0.3)) == 1
+    assert best((1.0, 0.2), (1.0, 0.2), (0.9, 0.1)) == 1
+    assert best((0.5, nan), (nan, 0.1), (0.5, 0.4)) == 2
+    assert best((nan, nan), (nan, nan)) == 1
+
+
+def test_one_class_is_no_warning_where_val_holds_no_other():
+    all_first = torch.tensor([9, 0])
+    assert only_class_of(all_first, torch.tensor([5, 4])) == 0
+    assert only_class_of(all_first, torch.tensor([9, 0])) == -1
+    assert only_class_of(torch.tensor([5, 4]), torch.tensor([5, 4])) == -1

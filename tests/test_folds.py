@@ -8,8 +8,9 @@ import shutil
 import signal
 from pathlib import Path
 
-from toolbox import plots, reports, runs
+from toolbox import folding, plots, reports, runs
 from toolbox.errors import InputError
+from toolbox.prepared import split_notes
 from toolbox.sources.base import Pair
 from toolbox.splits import fold_splits
 
@@ -22,6 +23,7 @@ from test_resume import assert_same
 
 import inference
 import train
+from dataset import prepare
 
 FOLDS = dict(dataset="own", folds=3, dropout=0.2, training_iterations=6, save_model_interval=2)
 
@@ -332,3 +334,14 @@ def test_two_processes_share_each_fold(own, tmp_path, monkeypatch):
     status, out, errors = run(2, train.__file__, *arguments, "run_dir=run")
     assert status == 0, errors
     assert len(table_of(tmp_path / "run")) == 11 and out.count("fold 2 of 2") == 1
+
+
+def test_notes_of_a_fold_are_of_its_own_splits(own):
+    data = prepare(str(own), "", (16, 16), seed=0)
+    assert not data.notes
+    data.pixels[:, 2] = 0
+    data.pixels[data.splits["test"][0], 2] = 5
+    data.notes += split_notes(data)
+    folds = folding.folds_of(data, {"folds": 3, "seed": 0})
+    assert not any("test" in note for fold in folds for note in fold.notes)
+    assert sum("unlearnt" in note for fold in folds for note in fold.notes) >= 1

@@ -1,6 +1,7 @@
 """inference.py: a mask for each picture, tiles, test-time augmentation, uncertainty."""
 
 import csv
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -330,3 +331,18 @@ def test_tta_and_uncertainty_exclude_each_other(place, monkeypatch):
     monkeypatch.setattr(inference, "uncertainty_passes", 2)
     with pytest.raises(InputError, match="tta is True and uncertainty_passes is above 0"):
         inference.main()
+
+
+def test_a_picture_of_another_folder_is_not_taken_for_one_coloured_before(place, monkeypatch):
+    for seed, folder in enumerate(("left", "right")):
+        (place / folder).mkdir()
+        noise = np.random.default_rng(seed).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+        Image.fromarray(noise).save(place / folder / "0001.bmp")
+        os.utime(place / folder / "0001.bmp", (1e9, 1e9))
+    masks = []
+    for folder in ("left", "right"):
+        monkeypatch.setattr(inference, "input_dir", str(place / folder))
+        inference.main()
+        with Image.open(place / "TestPredictions" / "0001.png") as mask:
+            masks.append(np.array(mask))
+    assert not np.array_equal(*masks)

@@ -21,7 +21,7 @@ from toolbox.helping import remarks_of
 from toolbox.pages import cards, inference_page, markup, run_page, run_pictures
 from toolbox.pages.advising import what_to_try
 from toolbox.pages.curves import curve, ticks
-from toolbox.pages.markup import element, put_page
+from toolbox.pages.markup import element, percent, put_page
 from toolbox.pages.run_tables import confusion, sizes_of, unlike_splits
 from toolbox.pages.shots import mask_uri, picture_uri
 from toolbox.pages.verdict import Outcome, should_it_go_on, what_is_weak
@@ -421,7 +421,13 @@ def test_the_weakest_class_is_named_with_what_it_is_taken_for():
     said = what_is_weak(outcome([[90, 0, 0], [0, 90, 0], [0, 9, 0]]))
     assert "pole is never found: 100% of it is taken for road" in said
     assert what_is_weak(outcome(GOOD)).startswith("No class falls behind")
+    assert what_is_weak(outcome([[1, 99], [99, 1]])).startswith("Nothing is learnt yet")
     assert "Only road is in the test pictures" in what_is_weak(outcome([[0, 0], [1, 9]]))
+
+
+def test_nearly_all_is_not_all():
+    shown = [percent(share) for share in (0.05, 0.5, 0.994, 0.9998, 0.999999, 1)]
+    assert shown == ["5.0%", "50%", "99%", "99.98%", "99.99%", "100%"]
 
 
 def test_the_page_says_whether_training_should_have_gone_on():
@@ -442,6 +448,11 @@ def test_the_page_says_whether_training_should_have_gone_on():
     assert "no evaluation" in should_it_go_on(outcome(GOOD))
     by_length = outcome(GOOD, history_of(rising, rising), lr_schedule="cosine")
     assert "however flat its end" in should_it_go_on(by_length)
+    moving = {"lr_schedule": "cosine", "base_lr": 0.012, "min_lr": 0.003}
+    said = should_it_go_on(outcome(GOOD, history_of(rising, rising), **moving))
+    assert "Probably" in said and "however flat its end" not in said
+    noisy = outcome(GOOD, history_of([0.3] * 6, [0.2, 0.31, 0.29, 0.3, 0.29, 0.295]))
+    assert "would learn the training pictures" not in should_it_go_on(noisy)
 
 
 def test_a_split_with_far_fewer_pixels_of_a_class_is_said_to_be_unlike():
@@ -463,6 +474,10 @@ def test_what_to_try_follows_from_the_figures_and_is_not_what_is_set_already():
     assert "by heart: dropout=0.1, or more training pictures" in said
     (said,) = what_to_try(outcome(GOOD, heart, mix=0.5, dropout=(0.1, 0.1)))
     assert "mix" not in said and "dropout" not in said
+    early = history_of([0.1, 0.2], [0.1, 0.2])
+    assert not any("a larger net" in said for said in what_to_try(outcome(GOOD, early)))
+    low = history_of([0.2] * 5, [0.2] * 5)
+    assert any("a larger net" in said for said in what_to_try(outcome(GOOD, low)))
     rare = [[990, 0, 0], [0, 990, 0], [4, 0, 6]]
     found = outcome(rare)
     assert any("class_weights=0.5" in said for said in what_to_try(found))

@@ -206,7 +206,7 @@ def test_what_more_time_would_bring_is_said_and_how_little_it_may_be():
     assert later.value > now.value + 0.01
     said = choosing.differs(now, later)
     assert said.startswith(f"perhaps {later.value - now.value:.2f} more mean IoU (")
-    assert f"{later.views:,.0f} views of pictures, not {now.views:,.0f})" in said
+    assert f"{later.views / now.views:.1f} times as many views of pictures)" in said
     assert choosing.differs(now, now).startswith("hardly more mean IoU (")
 
 
@@ -412,6 +412,21 @@ def test_what_a_process_holds_is_not_taken_from_a_trial(monkeypatch):
     with held_to(0.5, torch.device("cpu")):
         within = resource.getrlimit(resource.RLIMIT_DATA)[0]
     assert within == pytest.approx(0.75 * most, rel=1e-6)
+
+
+def test_the_share_of_a_picture_that_a_step_sees_is_what_it_is():
+    """Of long pictures a part is as high as they are, and so larger than was wished."""
+    traits = made_up([1.0, 0.9], (96, 960))
+    for one in choosing.candidates(traits, pace(), 100, 16):
+        seen = np.prod(one.crop_size) / np.prod(one.image_size)
+        assert one.part == (seen if any(one.crop_size) else 1)
+
+
+def test_the_widest_net_is_said_to_be_the_widest_that_is_tried():
+    best = choosing.best_candidate(made_up([1.0, 0.9]), pace(0.001), 10_000)
+    plan_of_it = planning.make_plan(made_up([1.0, 0.9]), best)
+    assert best.features[0] == choosing.BASES[-1]
+    assert plan_of_it.reasons["features"].endswith("no wider net is tried")
 
 
 @pytest.mark.parametrize("minutes", [0.0, -5.0])

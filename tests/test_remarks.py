@@ -175,3 +175,35 @@ def test_pictures_of_phones_that_cannot_be_read_get_a_hint(tmp_path, name):
         InputError, match=f"{name} can't be read as a picture .*; save it as JPEG or"
     ):
         read_image(tmp_path / name)
+
+
+def test_files_of_16_bits_in_several_ranges_are_told(tmp_path):
+    folder = draw_squares(tmp_path / "own", 5)
+    for i, path in enumerate(sorted((folder / "images").iterdir())):
+        values = np.asarray(Image.open(path).convert("L")).astype(np.uint16)
+        values[0, 0] = 4200 if i == 2 else 4000
+        Image.fromarray(values).save(path)
+    (note,) = [note for note in prepare(str(folder), "", (16, 16)).notes if "16 bits" in note]
+    assert "several ranges (4 up to 4095, 1 up to 65535)" in note
+    rewrite(folder / "images" / "p2.png", lambda values: np.minimum(values, 4000))
+    assert not any("16 bits" in note for note in prepare(str(folder), "", (16, 16)).notes)
+
+
+def test_a_class_that_image_size_loses_is_told(tmp_path):
+    folder = draw_squares(tmp_path / "own", 5)
+    for i in range(3):
+        rewrite(folder / "masks" / f"p{i}.png", lambda mask: np.where(mask == 2, 0, mask))
+
+        def one_pixel(mask):
+            mask = mask.copy()
+            mask[1, 1] = 2
+            return mask
+
+        rewrite(folder / "masks" / f"p{i}.png", one_pixel)
+    notes = prepare(str(folder), "", (4, 4)).notes
+    assert "3 of 5 masks with blue keep no pixel of it at 4×4: a larger image_size keeps more" in (
+        notes
+    )
+    with Image.open(folder / "masks" / "p0.png") as mask:
+        whole = mask.size[::-1]
+    assert not any("larger image_size" in note for note in prepare(str(folder), "", whole).notes)

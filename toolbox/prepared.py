@@ -113,7 +113,7 @@ def notes_on_size(data: Data) -> list[str]:
         small = open_array(data.cache / "masks.npy")
         return {"notes": notes_on_lost(data.table.names, data.pixels, small)}
 
-    return remembered(f"lost-{data.cache.name}", look)["notes"]
+    return remembered(f"lost-{fingerprint(data.cache.name)}", look)["notes"]
 
 
 def check_whole(data: Data) -> list[FileInputError]:
