@@ -87,8 +87,10 @@ def test_products_in_bf16_and_parts_of_large_kernels_go_about_the_same_way(monke
     assert torch.allclose(other_way[..., 0, 0].T, parted.flatten(1), atol=1e-5)
     assert walked([*kernels, *standing], [[*a, *b] for a, b in zip(gradients, upright)])
     way = exact - kernels[0]
+    has_bf16 = Place("cpu", "auto").precision == "bf16"  # elsewhere nothing is rounded
     for other, most in ((rounded, 0.05), (parted, 0.4)):
-        assert 0 < (other - exact).norm() / way.norm() < most
+        least = 0 if has_bf16 or other is parted else -1
+        assert least < (other - exact).norm() / way.norm() < most
         assert abs((other - kernels[0]).norm() / way.norm() - 1) < 0.1
 
 

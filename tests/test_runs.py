@@ -1,6 +1,7 @@
 import math
 
 from toolbox import runs
+from toolbox.best import since_rise
 from toolbox.errors import InputError
 
 import pytest
@@ -32,14 +33,15 @@ def test_a_run_dir_that_holds_a_run_is_refused(run_train, tmp_path):
     assert (tmp_path / "run" / "last.pth").read_bytes() == before
 
 
-def test_the_best_row_is_the_first_of_the_highest_and_the_last_where_none_has_a_score(
-    make_training,
-):
+def test_the_best_row_is_the_last_of_the_highest_and_waiting_counts_from_the_first(make_training):
     training = make_training()
-    for scores, best in (
-        ((0.1, 0.3, math.nan, 0.3), 1),
-        ((math.nan, math.nan, math.nan), 2),
-        ((0.0, 0.0), 0),
+    for scores, best, waited in (
+        ((0.1, 0.3, math.nan, 0.3), 3, 2),
+        ((math.nan, math.nan, math.nan), 2, 0),
+        ((0.0, 0.0), 1, 1),
+        ((), None, 0),
     ):
-        training.history = [{"val_mean_iou": score} for score in scores]
-        assert training.best_row() == best
+        training.history = [{"val_mean_iou": score, "val_loss": 1.0} for score in scores]
+        assert since_rise(training.history) == waited
+        if scores:
+            assert training.best_row() == best

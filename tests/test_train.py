@@ -294,14 +294,14 @@ def test_early_stopping_ends_a_run_whose_validation_does_not_rise(run_train, tmp
 
     def planned(model, split, *rest):
         score = next(scores) if split.rows == val else 0.0
-        return {**evaluate(model, split, *rest), "mean_iou": score}
+        return {**evaluate(model, split, *rest), "mean_iou": score, "loss": 1.0}
 
     monkeypatch.setattr(train, "quick_scores", planned)
     options = dict(training_iterations=8, eval_interval=1, patience=3, save_model_interval=100)
     run_train(dataset="own", run_dir="run", **options)
     history = read_history(tmp_path / "run" / "history.csv")
     assert [row["step"] for row in history] == [1, 2, 3, 4, 5]
-    assert load_checkpoint(tmp_path / "unet_model.pth")["step"] == 2
+    assert load_checkpoint(tmp_path / "unet_model.pth")["step"] == 4  # as good as the second
     assert load_checkpoint(tmp_path / "run" / "last.pth")["step"] == 5
     assert (tmp_path / "run" / "report.json").exists()
 

@@ -20,6 +20,15 @@ def best_of(history: Sequence[dict]) -> int:
     return max(range(len(history)), key=worth)
 
 
+def since_rise(history: Sequence[dict]) -> int:
+    """How many evaluations there were since validation mean IoU rose last."""
+    scores = [row["val_mean_iou"] for row in history]
+    scores = [-1 if math.isnan(score) else score for score in scores]
+    if max(scores, default=-1) < 0:
+        return 0
+    return len(scores) - 1 - scores.index(max(scores))
+
+
 def is_as_good(saved: dict, row: dict) -> bool:
     """Whether a checkpoint has this evaluation's score."""
     score = saved.get("metrics", {}).get("val_mean_iou")

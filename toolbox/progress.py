@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from toolbox import advice, processes
-from toolbox.best import best_of
+from toolbox.best import best_of, since_rise
 from toolbox.errors import InputError
 from toolbox.machine import Machinery, Place
 from toolbox.prepared import Data
@@ -91,8 +91,7 @@ class Progress:
     def is_over(self) -> bool:
         if self.step >= self.constants["training_iterations"]:
             return True
-        waited = len(self.history) - 1 - self.best_row() if self.history else 0
-        return 0 < self.constants["patience"] <= waited
+        return 0 < self.constants["patience"] <= since_rise(self.history)
 
     def best_row(self) -> int:
         """Which evaluation had the best weights."""
