@@ -81,13 +81,13 @@ def test_a_recipe_says_where_it_comes_from_and_sets_constants_that_exist(recipe,
     assert len(runpy.run_path(str(recipe))["__doc__"]) > 150
 
 
-def test_camvid_small_asks_less_than_half_of_a_chip_that_has_no_bf16(monkeypatch):
+def test_camvid_small_asks_a_third_of_a_chip_that_has_no_bf16(monkeypatch):
     work = {}
     for precision in ("fp32", "bf16"):
         monkeypatch.setattr(Place, "best_precision", lambda self, precision=precision: precision)
         constants = runpy.run_path(str(ROOT / "recipes" / "camvid_small.py"))
         work[precision] = constants["training_iterations"] * math.prod(constants["image_size"])
-    assert 0.4 < work["fp32"] / work["bf16"] < 0.5, work
+    assert 0.25 < work["fp32"] / work["bf16"] < 0.35, work  # 0.66 s a step on an Ice Lake
 
 
 @pytest.mark.parametrize("precision, size", [("fp32", (256, 384)), ("bf16", (360, 480))])
