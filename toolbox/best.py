@@ -9,21 +9,25 @@ from toolbox.checkpoints import look_into
 from toolbox.errors import InputError
 
 
+def score_of(row: dict) -> float:
+    """An evaluation's validation mean IoU; one that is no number is the lowest."""
+    return -1 if math.isnan(row["val_mean_iou"]) else row["val_mean_iou"]
+
+
 def best_of(history: Sequence[dict]) -> int:
     """Which evaluation had the highest validation mean IoU, of several the lowest loss (val may
-    have one class, and be right from the start), and of these the last; no number is the worst."""
+    have one class, and be right from the start), and of these the last."""
 
     def worth(i: int) -> tuple[float, float, int]:
-        score, loss = history[i]["val_mean_iou"], history[i]["val_loss"]
-        return -1 if math.isnan(score) else score, -math.inf if math.isnan(loss) else -loss, i
+        loss = history[i]["val_loss"]
+        return score_of(history[i]), -math.inf if math.isnan(loss) else -loss, i
 
     return max(range(len(history)), key=worth)
 
 
 def since_rise(history: Sequence[dict]) -> int:
     """How many evaluations there were since validation mean IoU rose last."""
-    scores = [row["val_mean_iou"] for row in history]
-    scores = [-1 if math.isnan(score) else score for score in scores]
+    scores = [*map(score_of, history)]
     if max(scores, default=-1) < 0:
         return 0
     return len(scores) - 1 - scores.index(max(scores))

@@ -30,7 +30,8 @@ class Fold(Data):
 
 def folds_of(data: Data, constants: dict) -> list[Fold]:
     every = fold_splits(data.pairs, data.digests, constants["folds"], constants["seed"])
-    kept = [note for note in data.notes if note not in split_notes(data)]
+    of_splits = split_notes(data)  # which folds don't have
+    kept = [note for note in data.notes if note not in of_splits]
     folds = [Fold(**{**vars(data), "splits": splits}) for splits in every]
     for fold in folds:
         fold.notes = kept + split_notes(fold)

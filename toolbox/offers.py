@@ -59,8 +59,8 @@ def check_alike(root: Path, census: Census) -> None:
         )
 
 
-def is_paper(value: int, shown: dict[int, int]) -> tuple[bool, bool, int]:
-    """Sorts what is likelier the background first: what looks black, then what looks white, where
+def background_first(value: int, shown: dict[int, int]) -> tuple[bool, bool, int]:
+    """By what to sort, the likelier background first: what looks black, then what looks white, where
     masks have colours; else the lower number."""
     color = value if value >= COLOR else shown.get(value)
     return color != color_key((0, 0, 0)), color != color_key((255, 255, 255)), value
@@ -100,7 +100,7 @@ def guessed_table(root: Path, census: Census, notes: list[str]) -> Table:
     if len(classes) != 2:
         raise InputError(asked(root, census))
     shown = {value: color for value, color, _ in census.shown}
-    background, thing = sorted(classes, key=lambda value: is_paper(value, shown))
+    background, thing = sorted(classes, key=lambda value: background_first(value, shown))
     if background > thing or (background >= COLOR and background != color_key((0, 0, 0))):
         notes.append(f"background is {in_words(background)}, the object {in_words(thing)}")
     meaning = {background: 0, thing: 1, **ignored}
