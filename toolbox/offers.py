@@ -60,8 +60,8 @@ def check_alike(root: Path, census: Census) -> None:
 
 
 def background_first(value: int, shown: dict[int, int]) -> tuple[bool, bool, int]:
-    """By what to sort, the likelier background first: what looks black, then what looks white, where
-    masks have colours; else the lower number."""
+    """By what to sort, the likelier background first: what looks black, then what looks white,
+    where masks have colours; else the lower number."""
     color = value if value >= COLOR else shown.get(value)
     return color != color_key((0, 0, 0)), color != color_key((255, 255, 255)), value
 
