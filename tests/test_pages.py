@@ -280,6 +280,8 @@ def test_a_run_without_an_evaluation_or_a_test_split_has_a_page(make_training):
     assert flaws_of(text) == []
     assert "There was no evaluation" in words
     assert "There is no test split" in words
+    fold = page_without_running(make_training(), split="train")  # by which no weights were chosen
+    assert "There is no test split" not in fold
 
 
 def test_scores_that_are_no_number_are_dashes(make_training):
