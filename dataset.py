@@ -80,11 +80,12 @@ def prepare(
     image_size: Sequence[int],
     cache: bool = True,
     seed: int = 0,
+    folds: int = 0,
 ) -> Data:
     """A data set, each of its files read once; all that is wrong with any is said at once. It has
     pairs, the files; splits, which of them (rows) are whose; read(row), an image and its ids."""
     source = open_source(dataset, data_dir)
-    return prepared.make_ready(source, read_pair, image_size, cache, seed)
+    return prepared.make_ready(source, read_pair, image_size, cache, seed, folds)
 
 
 def make_augment(size: Sequence[int], names: str, strength: float = 1.0, window=(0, 0)):

@@ -290,7 +290,7 @@ def finish(training: Training) -> None:
 def run_all(place: Place) -> int:
     """Data, net, loop, report: a whole run, or what is left of it; each fold is one too."""
     earlier = from_first(lambda: find_run(run_dir, resume))
-    wanted = (dataset, data_dir, image_size, cache, seed)
+    wanted = (dataset, data_dir, image_size, cache, seed, folds)
     data = once_a_machine(lambda: prepare(*wanted))
     print(overview(data))
     for part, folder in folding.in_folds(data, constants(), earlier, ConfusionMatrix):

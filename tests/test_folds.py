@@ -10,7 +10,7 @@ from pathlib import Path
 
 from toolbox import folding, plots, reports, runs
 from toolbox.errors import InputError
-from toolbox.prepared import split_notes
+from toolbox.prepared import overview
 from toolbox.sources.base import Pair
 from toolbox.splits import fold_splits
 
@@ -337,11 +337,31 @@ def test_two_processes_share_each_fold(own, tmp_path, monkeypatch):
 
 
 def test_notes_of_a_fold_are_of_its_own_splits(own):
-    data = prepare(str(own), "", (16, 16), seed=0)
-    assert not data.notes
+    data = prepare(str(own), "", (16, 16), seed=0, folds=3)
+    assert not data.notes and list(data.splits) == ["folds"]
+    assert "splits: folds 11\n" in overview(data)
     data.pixels[:, 2] = 0
-    data.pixels[data.splits["test"][0], 2] = 5
-    data.notes += split_notes(data)
+    data.pixels[3, 2] = 5
     folds = folding.folds_of(data, {"folds": 3, "seed": 0})
-    assert not any("test" in note for fold in folds for note in fold.notes)
-    assert sum("unlearnt" in note for fold in folds for note in fold.notes) >= 1
+    unlearnt = [[note for note in fold.notes if "unlearnt" in note] for fold in folds]
+    lacking = [3 not in fold.splits["train"] for fold in folds]
+    assert any(lacking) and [bool(notes) for notes in unlearnt] == lacking
+
+
+def test_copies_of_a_picture_stay_in_one_fold_and_are_refused_only_in_the_owner_s_test(tmp_path):
+    folder = draw_squares(tmp_path / "own", 12)
+    for i in range(1, 6):
+        shutil.copy(folder / "images" / "p0.png", folder / "images" / f"p{i}.png")
+    with pytest.raises(InputError, match="is the same picture as"):
+        prepare(str(folder), "", (16, 16))
+    data = prepare(str(folder), "", (16, 16), folds=3)
+    same = {f"p{i}.png" for i in range(6)}
+    for fold in folding.folds_of(data, {"folds": 3, "seed": 0}):
+        assert len(same & set(data.files(fold.splits["fold"]))) in (0, 6)
+    for name in ("images", "masks"):
+        for split, numbers in (("train", range(1, 12)), ("test", [0])):
+            (folder / name / split).mkdir()
+            for i in numbers:
+                (folder / name / f"p{i}.png").rename(folder / name / split / f"p{i}.png")
+    with pytest.raises(InputError, match="p0.png in test is the same picture as"):
+        prepare(str(folder), "", (16, 16), folds=3)

@@ -30,11 +30,9 @@ class Fold(Data):
 
 def folds_of(data: Data, constants: dict) -> list[Fold]:
     every = fold_splits(data.pairs, data.digests, constants["folds"], constants["seed"])
-    of_splits = split_notes(data)  # which folds don't have
-    kept = [note for note in data.notes if note not in of_splits]
     folds = [Fold(**{**vars(data), "splits": splits}) for splits in every]
     for fold in folds:
-        fold.notes = kept + split_notes(fold)
+        fold.notes = data.notes + split_notes(fold)
     return folds
 
 

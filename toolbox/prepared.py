@@ -24,7 +24,7 @@ from toolbox.remarks import (
     same_pictures,
 )
 from toolbox.sources.base import Pair, Source
-from toolbox.splits import split_pairs
+from toolbox.splits import split_pairs, unsplit
 from toolbox.stacks import CHANNELS, STACK, check_single
 from toolbox.values import IGNORE, Table
 
@@ -48,7 +48,7 @@ class Data:
     name: str
     table: Table
     pairs: list[Pair]
-    splits: dict[str, list[int]]  # rows of train, val and test; a split without pairs is left out
+    splits: dict[str, list[int]]  # rows of train, val and test, or of folds and test; none is empty
     image_size: tuple[int, int]
     source: Source
     read_pair: ReadPair
@@ -121,7 +121,8 @@ def check_whole(data: Data) -> list[FileInputError]:
     made it."""
     images = [pair.image for pair in data.pairs]
     counts = {split: data.pixels[rows].sum(axis=0) for split, rows in data.splits.items()}
-    data.notes += split_notes(data)
+    if "val" in data.splits:  # else they are shared out to folds, which have notes of their own
+        data.notes += split_notes(data)
     twice = same_pictures(images, data.splits, data.digests)
     if data.source.is_published:
         data.notes += entries(twice, data.source.root)
@@ -134,7 +135,12 @@ def check_whole(data: Data) -> list[FileInputError]:
 
 
 def make_ready(
-    source: Source, read_pair: ReadPair, image_size: Sequence[int], keeps: bool, seed: int
+    source: Source,
+    read_pair: ReadPair,
+    image_size: Sequence[int],
+    keeps: bool,
+    seed: int,
+    folds: int,
 ) -> Data:
     """Read every file once, whatever is wrong with any named in one InputError; for unchanged files
     only the first time."""
@@ -147,7 +153,7 @@ def make_ready(
         )
     if pairs:
         with noted(problems):
-            splits = split_pairs(pairs, seed)
+            splits = unsplit(pairs) if folds else split_pairs(pairs, seed)
         with noted(problems):
             table = source.table()
     meaning = table.meaning if table else None

@@ -51,6 +51,14 @@ def split_pairs(pairs: Sequence[Pair], seed: int) -> dict[str, list[int]]:
 # ---- folds ----
 
 
+def unsplit(pairs: Sequence[Pair]) -> dict[str, list[int]]:
+    """All pairs that are shared out to folds, and the owner's test."""
+    splits: dict[str, list[int]] = {"folds": [], "test": []}
+    for row, pair in enumerate(pairs):
+        splits["test" if pair.split == "test" else "folds"].append(row)
+    return {split: rows for split, rows in splits.items() if rows}
+
+
 def units_of(pairs: Sequence[Pair], rows: Sequence[int], digests: Sequence[int]) -> list[list[int]]:
     """Rows that stay in one fold: those of a group, and pictures that are the same."""
     units: dict[object, list[int]] = {}
@@ -81,8 +89,7 @@ def fold_splits(
     """The splits of each fold: the part that judges is called fold, and no picture is in two of
     them. Of the rest 15 % choose the best weights, whole groups where there are three or more. The
     owner's test is trained on in none, and each fold is judged on it too."""
-    test = [row for row, pair in enumerate(pairs) if pair.split == "test"]
-    pool = [row for row, pair in enumerate(pairs) if pair.split != "test"]
+    pool, test = (unsplit(pairs).get(split, []) for split in ("folds", "test"))
     units = units_of(pairs, pool, digests)
     parts = deal(units, folds, seed)
     most = max(sum(map(len, part)) for part in parts)
