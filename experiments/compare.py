@@ -108,6 +108,8 @@ COMPARISONS = {
             "no Dice": ["loss=ce"],
             "no class weights": ["class_weights=0"],
             "AdamW for Muon": ["optimizer=adamw"],
+            "half the learning rate": ["base_lr=6e-3"],
+            "the mean of weights that still move": ["min_lr=3e-3", "ema_decay=0.995"],
         }.items()
     },
     "unetpp": {
