@@ -5,6 +5,7 @@ with tta, with tiles.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -15,10 +16,12 @@ from toolbox.descriptions import check_constants
 from toolbox.errors import InputError
 from toolbox.machine import Place
 from toolbox.masks import read_image, resize_image
-from toolbox.nets import read_all, together
+from toolbox.nets import files_of, read_all, together
 from toolbox.prepared import Data
 from toolbox.reports import closing_table, report_of
+from toolbox.resuming import look_at_run
 from toolbox.settings import pick, run_script
+from toolbox.splits import split_pairs
 
 import inference
 from dataset import SegmentationDataset, prepare
@@ -29,17 +32,65 @@ tta = False
 tile = False
 
 
-def data_of(saved: dict) -> Data:
-    """The data set that a checkpoint was trained on."""
-    check_constants(Path(inference.checkpoint), saved, ("dataset", "data_dir", "seed"))
-    name, data_dir, seed = pick(saved["constants"], "dataset data_dir seed")
-    data = prepare(name, data_dir, tuple(saved["image_size"]), seed=seed)
-    if saved["constants"].get("folds") and not any(pair.split == "test" for pair in data.pairs):
+def data_of(every: Sequence[dict]) -> Data:
+    """The data set that checkpoints were trained on; its last split, which is judged, is one that
+    none of them has seen."""
+    path, wanted = Path(inference.checkpoint), []
+    for saved in every:
+        check_constants(path, saved, ("dataset", "data_dir", "seed"))
+        wanted.append(pick(saved["constants"], "dataset data_dir seed"))
+    (name, data_dir, seed), saved = wanted[0], every[0]
+    for other, *_ in wanted:
+        if other != name:
+            raise InputError(
+                f"the nets in {path} were trained on the datasets {name} and {other}; name one of "
+                "them, or those that were trained on one data set"
+            )
+    try:
+        data = prepare(name, data_dir, tuple(saved["image_size"]), seed=seed)
+    except InputError as error:
         raise InputError(
-            f"{inference.checkpoint} is of a run with folds, whose nets have seen all pictures but "
-            "their own; its report.json has the score, and more can be judged on a test split only"
-        )
+            f"{path} was trained on dataset {name}, to be judged by: {error}"
+        ) from error
+    check_unseen(path, every, data)
+    check_unchanged(path, saved, data)
     return data
+
+
+def check_unseen(path: Path, every: Sequence[dict], data: Data) -> None:
+    folds = any(saved["constants"].get("folds") for saved in every)
+    if folds and not any(pair.split == "test" for pair in data.pairs):
+        raise InputError(
+            f"{path} is of a run with folds, whose nets have seen all pictures but their own; its "
+            "report.json has the score, and more can be judged on a test split only"
+        )
+    judged = list(data.splits)[-1]
+    for saved in every:
+        seed = saved["constants"]["seed"]
+        if split_pairs(data.pairs, seed)[judged] != data.splits[judged]:
+            raise InputError(
+                f"the nets in {path} have several seeds, and each seed splits {data.name} anew: "
+                f"what is {judged} for one was trained on by others; name one of the nets, or put "
+                "the pictures to judge by into test/ before training"
+            )
+
+
+def check_unchanged(path: Path, saved: dict, data: Data) -> None:
+    """Classes must be those of the training; other pictures are told, where the run is known."""
+    then, now = [one["name"] for one in saved["classes"]], data.table.names
+    if then != now:
+        raise InputError(
+            f"{data.name} has the classes {', '.join(now)}, and {path} was trained on "
+            f"{', '.join(then)}; put its classes back, or train anew"
+        )
+    last = files_of(path)[0].with_name("last.pth")
+    if saved["constants"].get("folds") or not last.exists():
+        return
+    if look_at_run(last)["resume"]["data"] != data.fingerprint():
+        print(
+            f"pictures, masks or splits of {data.name} have changed since {path} was trained: it "
+            "may have been trained on some that judge it here"
+        )
 
 
 def main() -> None:
@@ -48,7 +99,7 @@ def main() -> None:
     every = read_all(checkpoint, load_checkpoint, tile)
     saved = every[0]
     model = together([inference.load_model(one, place) for one in every])
-    data = data_of(saved)
+    data = data_of(every)
     name = list(data.splits)[-1]
     split = SegmentationDataset(data, name)
     matrix = ConfusionMatrix(len(data.table.names))

@@ -33,7 +33,7 @@ def collect(saved: dict) -> tuple[np.ndarray, np.ndarray, str]:
     (2, N); and the split's name."""
     place = Place("auto", "auto")
     inference.checkpoint, inference.uncertainty_passes = checkpoint, passes
-    model, data = inference.load_model(saved, place), data_of(saved)
+    model, data = inference.load_model(saved, place), data_of([saved])
     name = list(data.splits)[-1]
     split = SegmentationDataset(data, name)
     wrong, uncertain = [], []

@@ -255,6 +255,11 @@ def test_a_folder_a_missing_file_and_one_that_may_not_be_read_are_told_apart(pat
         load_checkpoint(path.with_name("x" * 5000))
     with pytest.raises(InputError, match="is a folder; name a checkpoint in it, such as"):
         load_checkpoint(path.parent)
+    fold = path.parent / "run" / "fold-1" / "best.pth"
+    fold.parent.mkdir(parents=True)
+    fold.touch()
+    with pytest.raises(InputError, match="name a checkpoint in it, such as .*run/fold-1/best.pth"):
+        load_checkpoint(path.parent / "run")
     path.write_bytes(b"PK")
     for error, said in (
         (PermissionError(13, "Permission denied"), "Permission denied.; give leave to read it"),

@@ -97,6 +97,19 @@ def test_every_picture_gets_a_mask_of_its_own_size_an_overlay_and_a_row(place):
         assert 1 / 3 <= float(row["mean_confidence"]) <= 1
 
 
+def test_what_a_kill_left_half_written_is_swept_away_a_day_later(place):
+    save(place, "a.png")
+    predictions = place / "TestPredictions"
+    predictions.mkdir()
+    for name in (".a.png.12.tmp", ".a_overlay.png.12.tmp", ".b.png.12.tmp", ".a.png.13.tmp"):
+        (predictions / name).touch()
+        if name != ".a.png.13.tmp":  # another run may be at it
+            os.utime(predictions / name, (0, 0))
+    inference.main()
+    left = {path.name for path in predictions.glob(".*")}
+    assert left == {".b.png.12.tmp", ".a.png.13.tmp"}
+
+
 def test_row_26_the_same_picture_twice_gives_the_same_mask(place, monkeypatch):
     save(place, "a.png")
     monkeypatch.setattr(inference, "overwrite", True)

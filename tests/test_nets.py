@@ -101,6 +101,14 @@ def test_which_checkpoints_a_path_names(folds):
     for name in ("b.pth", "a.pth", "last.pth"):
         save_net(Path("several") / name, 0)
     assert files_of(Path("several")) == [Path("several/a.pth"), Path("several/b.pth")]
+    for name in ("plain/best.pth", "folded/fold-1/best.pth", "folded/fold-2/best.pth"):
+        Path("runs", name).parent.mkdir(parents=True)
+        Path("runs", name).touch()
+    names = [path.as_posix() for path in files_of(Path("runs"))]
+    assert names == [
+        f"runs/{name}"
+        for name in ("folded/fold-1/best.pth", "folded/fold-2/best.pth", "plain/best.pth")
+    ]
     Path("empty").mkdir()
     with pytest.raises(InputError, match="checkpoint empty is a folder without any"):
         files_of(Path("empty"))

@@ -7,7 +7,14 @@ from pathlib import Path
 
 from toolbox import kinds
 from toolbox.errors import InputError
-from toolbox.settings import override, read_constants, run_script, settings_of, training_size
+from toolbox.settings import (
+    check,
+    override,
+    read_constants,
+    run_script,
+    settings_of,
+    training_size,
+)
 
 import pytest
 from conftest import ROOT
@@ -350,3 +357,26 @@ def test_a_recipe_may_set_the_device_that_is_set_already(tmp_path):
     override(module, [str(recipe)])
     override(module, [str(recipe), "device=cuda"])
     assert module == dict(device="cuda", precision="auto")
+
+
+def test_one_picture_that_ends_as_one_pixel_is_too_little_for_batch_norm():
+    constants = settings_of(vars(train))
+    single = {"batch_size": 1, "features": (4, 8), "training_scale": 1.0}
+    for size, patch, window, is_enough in (
+        ((4, 8), 1, (0, 0), True),
+        ((4, 4), 1, (0, 0), False),
+        ((3, 2), 1, (0, 0), False),
+        ((8, 8), 2, (0, 0), False),
+        ((64, 64), 1, (4, 4), False),
+    ):
+        own = {**constants, **single, "image_size": size, "patch": patch, "crop_size": window}
+        check({**own, "batch_size": 2})
+        check({**own, "padded": False})
+        if is_enough:
+            check(own)
+            continue
+        with pytest.raises(InputError, match="batch_size is 1, and .* set batch_size=2"):
+            check(own)
+    growing = {**constants, **single, "image_size": (8, 8), "training_scale": (0.5, 1.0)}
+    with pytest.raises(InputError, match=r"a picture of \(4, 4\) in training"):
+        check(growing)

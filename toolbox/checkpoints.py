@@ -12,7 +12,7 @@ from pathlib import Path
 from toolbox.descriptions import check_description, check_weights, state_of, told
 from toolbox.digests import Strange, digest_of
 from toolbox.errors import InputError, is_out_of_memory
-from toolbox.files import write_atomic
+from toolbox.files import in_run, write_atomic
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +76,8 @@ def check_file(path: Path) -> None:
     except OSError as error:  # as where its folder is closed, or its name too long
         raise unreadable(path, error) from error
     if is_folder:
-        raise InputError(f"{path} is a folder; name a checkpoint in it, such as {path}/best.pth")
+        inside = [*in_run(path, "best.pth"), path / "best.pth"]
+        raise InputError(f"{path} is a folder; name a checkpoint in it, such as {inside[0]}")
     if not is_file:
         raise InputError(f"checkpoint {path} is not there; `python train.py` makes one")
 

@@ -189,6 +189,7 @@ class Colouring:
         found = processes.from_first(self.outputs.find_pictures)
         own = self.describe_all(found)
         self.outputs.check(own, found.places)
+        self.outputs.sweep(own)
         self.shots = Shots(self.outputs.colors, len(found.places))
         notes = {job.path: note for job in own if (note := self.outputs.find_note(job))}
         earlier = sum(processes.from_all(len(notes)))

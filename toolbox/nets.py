@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from toolbox.errors import InputError, few
+from toolbox.files import in_run
 from toolbox.tiles import Looks
 
 from torch import Tensor, nn
@@ -13,14 +14,14 @@ from torch import Tensor, nn
 
 def files_of(checkpoint: Path) -> list[Path]:
     """The checkpoints that a path names: a file; a run's best; those of a run's folds; or all that
-    lie in a folder or are the best of the runs in it."""
+    lie in a folder or are the best of the runs in it and of their folds."""
     if not os.path.isdir(checkpoint):  # False where a name is too long
         return [checkpoint]
     best = checkpoint / "best.pth"
     if best.exists():
         return [best]
     found = [path for path in checkpoint.glob("*.pth") if path.name != "last.pth"]
-    found = found or list(checkpoint.glob("*/best.pth"))
+    found = found or [best for run in checkpoint.iterdir() for best in in_run(run, "best.pth")]
     if not found:
         raise InputError(
             f"checkpoint {checkpoint} is a folder without any; expected a run's folder, one with "

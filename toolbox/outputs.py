@@ -21,6 +21,7 @@ from toolbox.machine import Place
 from toolbox.pages.cards import Card, Shots
 from toolbox.pages.inference_page import write_inference_page
 from toolbox.settings import pick
+from toolbox.sweeping import is_old, sweep_torn, written_aside
 from toolbox.tiles import Prediction
 
 import numpy as np
@@ -195,6 +196,13 @@ class Outputs:
                 f"{', '.join(map(str, foreign[:5]))}{more} would be written over and is not from "
                 "inference.py; move it away, or name another output_dir"
             )
+
+    def sweep(self, jobs: Sequence[Job]) -> None:
+        """Take away what a kill left half written, a day later: another run may be at it now."""
+        files = {path for job in jobs for path in self.files(job)}
+        for folder in {path.parent for path in files}:
+            torn = [path for path in folder.glob(".*.tmp") if folder / written_aside(path) in files]
+            sweep_torn(filter(is_old, torn))
 
     def write_tables(self, notes: Sequence[tuple[str, Note]]) -> None:
         """predictions.csv: for each file its class shares and mean confidence; uncertainty.csv: for

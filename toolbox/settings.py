@@ -89,6 +89,22 @@ def check(constants: dict) -> None:
             "tta is True and uncertainty_passes is above 0; choose one: what six looks disagree "
             "about is not what dropout doesn't know"
         )
+    if "batch_size" in constants and "features" in constants:
+        check_deepest(constants)
+
+
+def check_deepest(constants: dict) -> None:
+    """Batch norm needs two values of each channel, also where the net is down to one pixel."""
+    if constants["batch_size"] > 1 or not constants["padded"]:
+        return
+    multiple = constants["patch"] * 2 ** len(constants["features"])
+    for size in training_sizes(constants):
+        if max(size) <= multiple:
+            raise InputError(
+                f"batch_size is 1, and a picture of {size} in training is one pixel on the net's "
+                "deepest level, too little for batch norm; set batch_size=2, fewer features, or a "
+                "larger image_size"
+            )
 
 
 # ---- what follows from them ----
