@@ -75,12 +75,7 @@ def read_pair(pair: Pair, meaning: dict, read_values: Callable = read_mask) -> I
 
 
 def prepare(
-    dataset: str,
-    data_dir: str,
-    image_size: Sequence[int],
-    cache: bool = True,
-    seed: int = 0,
-    folds: int = 0,
+    dataset: str, data_dir: str, image_size: Sequence[int], cache=True, seed=0, folds=0
 ) -> Data:
     """A data set, each of its files read once; all that is wrong with any is said at once. It has
     pairs, the files; splits, which of them (rows) are whose; read(row), an image and its ids."""

@@ -2,8 +2,8 @@
 
 For each NAME.EXT there, InferenceOutput/TestPredictions gets NAME.png, whose pixels are class ids
 and show the classes' colours; NAME_overlay.png; and a line in predictions.csv. The checkpoint says
-what net it is, its classes and its size. A picture that it has coloured before is left as it is,
-and no file is written over that this script has not made.
+what net it is, its classes and its size. What it has coloured before is left as it is, and so is
+every file that this script has not made.
 
 With uncertainty_passes=N the net predicts N times with dropout alive (Gal and Ghahramani, 2016),
 and the mean counts. NAME_uncertainty.png and uncertainty.csv say how unsure it is, and how much of
@@ -109,10 +109,7 @@ def decide(passes: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
 
 @torch.no_grad()
 def predict(
-    model: UNet,
-    shapes: Sequence[tuple[int, int]],
-    small: np.ndarray,
-    place: Place,
+    model: UNet, shapes: Sequence[tuple[int, int]], small: np.ndarray, place: Place
 ) -> list[Prediction]:
     """Predictions for pictures uint8 (B, h, w, 3) of the net's size, which were of these shapes
     before: strip by strip, logits are enlarged to that, decided on, and added to the result."""

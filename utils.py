@@ -54,8 +54,7 @@ def cross_entropy(
     has_class = masks != IGNORE
     counts = has_class.float()
     if weights is not None:
-        classes = masks.where(has_class, 0)
-        counts = weights[classes] * has_class
+        counts = weights[masks.where(has_class, 0)] * has_class
     losses = -of_own_class(log_probs, masks)  # of each pixel
     if gamma > 0:
         p = torch.exp(-losses)

@@ -6,6 +6,7 @@ with tta, with tiles.
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -35,17 +36,16 @@ tile = False
 def data_of(every: Sequence[dict]) -> Data:
     """The data set that checkpoints were trained on; its last split, which is judged, is one that
     none of them has seen."""
-    path, wanted = Path(inference.checkpoint), []
-    for saved in every:
-        check_constants(path, saved, ("dataset", "data_dir", "seed"))
-        wanted.append(pick(saved["constants"], "dataset data_dir seed"))
-    (name, data_dir, seed), saved = wanted[0], every[0]
-    for other, *_ in wanted:
-        if other != name:
-            raise InputError(
-                f"the nets in {path} were trained on the datasets {name} and {other}; name one of "
-                "them, or those that were trained on one data set"
-            )
+    path, saved = Path(inference.checkpoint), every[0]
+    for one in every:
+        check_constants(path, one, ("dataset", "data_dir", "seed"))
+    names = sorted({one["constants"]["dataset"] for one in every})
+    if len(names) > 1:
+        raise InputError(
+            f"the nets in {path} were trained on the datasets {' and '.join(names)}; name one of "
+            "them, or those that were trained on one data set"
+        )
+    name, data_dir, seed = pick(saved["constants"], "dataset data_dir seed")
     try:
         data = prepare(name, data_dir, tuple(saved["image_size"]), seed=seed)
     except InputError as error:
@@ -58,6 +58,7 @@ def data_of(every: Sequence[dict]) -> Data:
 
 
 def check_unseen(path: Path, every: Sequence[dict], data: Data) -> None:
+    """What is judged must have been left out by each net's training."""
     folds = any(saved["constants"].get("folds") for saved in every)
     if folds and not any(pair.split == "test" for pair in data.pairs):
         raise InputError(
@@ -86,11 +87,12 @@ def check_unchanged(path: Path, saved: dict, data: Data) -> None:
     last = files_of(path)[0].with_name("last.pth")
     if saved["constants"].get("folds") or not last.exists():
         return
-    if look_at_run(last)["resume"]["data"] != data.fingerprint():
-        print(
-            f"pictures, masks or splits of {data.name} have changed since {path} was trained: it "
-            "may have been trained on some that judge it here"
-        )
+    with suppress(InputError):  # a damaged one says nothing of the best weights
+        if look_at_run(last)["resume"]["data"] != data.fingerprint():
+            print(
+                f"pictures, masks or splits of {data.name} have changed since {path} was trained: "
+                "it may have been trained on some that judge it here"
+            )
 
 
 def main() -> None:

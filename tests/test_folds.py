@@ -358,6 +358,10 @@ def test_copies_of_a_picture_stay_in_one_fold_and_are_refused_only_in_the_owner_
     same = {f"p{i}.png" for i in range(6)}
     for fold in folding.folds_of(data, {"folds": 3, "seed": 0}):
         assert len(same & set(data.files(fold.splits["fold"]))) in (0, 6)
+    assert not any("same picture" in note for note in fold.notes)
+    data.pairs = [pair._replace(group=f"film{i % 3}") for i, pair in enumerate(data.pairs)]
+    for fold in folding.folds_of(data, {"folds": 3, "seed": 0}):  # groups stay whole: it is told
+        assert any("is the same picture as" in note for note in fold.notes)
     for name in ("images", "masks"):
         for split, numbers in (("train", range(1, 12)), ("test", [0])):
             (folder / name / split).mkdir()

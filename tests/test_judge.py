@@ -46,7 +46,7 @@ def test_nets_of_several_seeds_are_judged_on_the_owner_s_split(judging, tmp_path
 def test_nets_of_several_data_sets_are_not_judged_together(judging, run_train, tmp_path):
     draw_squares(tmp_path / "other", 12)
     run_train(dataset="other", seed=0, training_iterations=2, run_dir="runs/other")
-    with pytest.raises(InputError, match="trained on the datasets own and other"):
+    with pytest.raises(InputError, match="trained on the datasets other and own"):
         judging("runs", seeds=(0,))
 
 

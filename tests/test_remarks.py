@@ -73,7 +73,7 @@ def test_0_1_and_255_without_a_table_say_how_much_is_ignored(tmp_path):
         Image.fromarray(
             np.repeat([0, 1, 255, 255], 4)[:, None].repeat(16, 1).astype(np.uint8)
         ).save(path)
-    (note,) = prepare(str(folder), "", (16, 16)).notes
+    _, note = prepare(str(folder), "", (16, 16)).notes
     assert note.startswith("255, 50.0% of the pixels, is ignored, as it is in no class table")
 
 

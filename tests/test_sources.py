@@ -137,6 +137,7 @@ def test_row_2_two_values_mean_background_and_object(tmp_path, values, ids):
         Image.fromarray(np.resize(np.array(values, np.uint8), (16, 16))).save(path)
     data = prepare(str(folder), "", (16, 16))
     assert data.table.names == ["background", "object"]
+    assert f"background is {values[0]}, the object {values[1]}" in data.notes
     assert np.array_equal(data.read(0)[1], np.resize(ids, (16, 16)))
 
 

@@ -38,8 +38,8 @@ def writing(where: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(
             f"{where} can't be written ({error.strerror or error}); what was there before is as it "
-            "was. Make room, or give leave to write, and start again, training that had begun "
-            "with resume=true"
+            "was. Make room, or give leave to write, and start again; training that had begun goes "
+            "on with resume=true"
         ) from error
 
 

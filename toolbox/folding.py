@@ -10,9 +10,11 @@ from pathlib import Path
 from toolbox.best import check_best
 from toolbox.errors import InputError
 from toolbox.files import last_files, locked, write_table, write_text, writing
+from toolbox.findings import entries
 from toolbox.judged import Judged, read_judged
 from toolbox.prepared import Data, split_notes
 from toolbox.processes import from_first, is_first
+from toolbox.remarks import same_pictures
 from toolbox.reports import Result, closing_table
 from toolbox.resuming import look_at_run
 from toolbox.runs import FOLDS, JUDGED, PUBLISHED, check_same, check_unused, make_run, sweep_run
@@ -31,8 +33,10 @@ class Fold(Data):
 def folds_of(data: Data, constants: dict) -> list[Fold]:
     every = fold_splits(data.pairs, data.digests, constants["folds"], constants["seed"])
     folds = [Fold(**{**vars(data), "splits": splits}) for splits in every]
+    images = [pair.image for pair in data.pairs]
     for fold in folds:
-        fold.notes = data.notes + split_notes(fold)
+        twice = same_pictures(images, fold.splits, data.digests)  # in several groups
+        fold.notes = data.notes + split_notes(fold) + entries(twice, data.source.root)
     return folds
 
 

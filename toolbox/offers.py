@@ -101,8 +101,7 @@ def guessed_table(root: Path, census: Census, notes: list[str]) -> Table:
         raise InputError(asked(root, census))
     shown = {value: color for value, color, _ in census.shown}
     background, thing = sorted(classes, key=lambda value: background_first(value, shown))
-    if background > thing or (background >= COLOR and background != color_key((0, 0, 0))):
-        notes.append(f"background is {in_words(background)}, the object {in_words(thing)}")
+    notes.append(f"background is {in_words(background)}, the object {in_words(thing)}")
     meaning = {background: 0, thing: 1, **ignored}
     meaning |= {color: meaning[number] for color, number in twins.items()}
     return Table(["background", "object"], OBJECT, meaning, lists_ignore=False)

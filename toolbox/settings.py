@@ -89,7 +89,7 @@ def check(constants: dict) -> None:
             "tta is True and uncertainty_passes is above 0; choose one: what six looks disagree "
             "about is not what dropout doesn't know"
         )
-    if "batch_size" in constants and "features" in constants:
+    if {"batch_size", "features"} <= constants.keys():  # train.py's
         check_deepest(constants)
 
 

@@ -60,7 +60,8 @@ def unsplit(pairs: Sequence[Pair]) -> dict[str, list[int]]:
 
 
 def units_of(pairs: Sequence[Pair], rows: Sequence[int], digests: Sequence[int]) -> list[list[int]]:
-    """Rows that stay in one fold: those of a group, and pictures that are the same."""
+    """Rows that stay in one fold: those of a group, or without groups pictures that are the
+    same."""
     units: dict[object, list[int]] = {}
     for row in rows:
         units.setdefault(pairs[row].group or int(digests[row]), []).append(row)
@@ -89,7 +90,8 @@ def fold_splits(
     """The splits of each fold: the part that judges is called fold, and no picture is in two of
     them. Of the rest 15 % choose the best weights, whole groups where there are three or more. The
     owner's test is trained on in none, and each fold is judged on it too."""
-    pool, test = (unsplit(pairs).get(split, []) for split in ("folds", "test"))
+    whole = unsplit(pairs)
+    pool, test = whole.get("folds", []), whole.get("test", [])
     units = units_of(pairs, pool, digests)
     parts = deal(units, folds, seed)
     most = max(sum(map(len, part)) for part in parts)
