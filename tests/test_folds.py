@@ -184,6 +184,7 @@ def test_three_folds_leave_three_runs_and_what_they_say_together(run_train, own,
     assert [entry["iou"] for entry in whole["classes"]] == pytest.approx(list(hits / unions))
     assert not (straight / ".unet-run.lock").exists()
     out = capsys.readouterr().out
+    assert "splits: folds 11\n" in out
     assert "mean IoU of the 3 nets, each on its own pictures: " in out
     assert out.rstrip().endswith("python inference.py checkpoint=straight")
 

@@ -58,6 +58,9 @@ def test_what_has_changed_since_training_is_said(judging, tmp_path, capsys):
     draw_squares(tmp_path / "own", 13)
     judging("runs/0")
     assert "of own have changed since runs/0 was trained" in capsys.readouterr().out
+    (tmp_path / "runs" / "0" / "last.pth").write_bytes(b"damaged")
+    judging("runs/0")
+    assert "mean IoU" in capsys.readouterr().out
     judging("unet_model.pth")
     table = tmp_path / "own" / "classes.csv"
     table.write_text(table.read_text().replace("1,red", "1,rouge"))
