@@ -208,13 +208,14 @@ def training_batches(
 ) -> Iterator:
     """Batches from position `first` on, without end; each of several processes takes its own."""
     starts = itertools.count(first + rank * batch_size, processes * batch_size)
+    ahead = 4 if num_workers else None  # batches that each of the workers reads in advance
     loader = DataLoader(
         dataset,
         batch_sampler=(range(start, start + batch_size) for start in starts),
         num_workers=num_workers,
         collate_fn=stack,
         pin_memory=torch.cuda.is_initialized(),
-        prefetch_factor=4 if num_workers else None,
+        prefetch_factor=ahead,
         worker_init_fn=leave_signals_to_parent,
         generator=torch.Generator(),  # its own: it must not draw from the one that dropout uses
     )

@@ -206,7 +206,8 @@ class NestedUNet(UNet):
                 self.ups[name] = make_grow(widths[i + 1], width, up)
                 self.joins[name] = block((j + 1) * width, width)
         self.heads = nn.ModuleList()
-        for _ in range(levels if self.deep_supervision else 1):
+        outputs = levels if self.deep_supervision else 1
+        for _ in range(outputs):
             self.heads.append(self.make_head(widths[0]))
 
     def inner(self, x: Tensor) -> Tensor:

@@ -175,7 +175,7 @@ def main() -> None:
     counts = [len(data.splits[name]) for name in ("train", "val")]
     set_steps(plan, constants, trial, seconds - seconds_to_import(train), counts, best.part)
     path = recipe_path(data.name)
-    title = f"{data.name} in {minutes:g} minutes, planned on {date.today()} for {place}"
+    title = f"{data.name} in {minutes:g} min, planned on {date.today()} for {place}"
     several = "" if cores() == 1 else "s"
     write_text(path, recipe_text(plan, own, f"{title}, {cores()} core{several}."))
     print(expectation(plan, trial, minutes, traits.pictures, choosing.differs(best, later)))

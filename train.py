@@ -15,6 +15,7 @@ too, which inference.py takes.
 import copy
 import sys
 from collections.abc import Iterator
+from itertools import chain
 
 from toolbox import folding, reports, settings
 from toolbox.earlier import find_run
@@ -240,7 +241,7 @@ def judge(model: UNet, split: SegmentationDataset, place: Place) -> reports.Resu
     matrix = ConfusionMatrix(model.num_classes, place.device)
     each = []
     batches = judging(predictions(model, split, place), len(split))  # their logits, under a bar
-    pictures = (logits for batch in batches for logits in batch.split(1))
+    pictures = chain.from_iterable(batch.split(1) for batch in batches)
     for logits, i in zip(pictures, own(range(len(split)))):  # in the order of ordered_batches
         mask = split.full_mask(i).to(place.device)
         preds = classes_at(logits, *mask.shape)  # enlarged, then the highest

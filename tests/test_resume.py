@@ -256,6 +256,15 @@ def test_resuming_without_a_run_says_so_before_anything_is_read(
         run_train(dataset="own", resume=resume, run_dir=run_dir)
 
 
+def test_a_run_is_not_gone_on_with_in_another_folder(run_train, tmp_path):
+    draw_squares(tmp_path / "own", 12)
+    run_train(dataset="own", run_dir="run")
+    with pytest.raises(InputError, match="resume is 'run' and run_dir is 'other', but a run goes"):
+        run_train(dataset="own", resume="run", run_dir="other")
+    assert not (tmp_path / "other").exists()
+    run_train(dataset="own", resume="run/last.pth", run_dir="./run")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="such disks are a matter of Unix")
 @pytest.mark.parametrize(
     "number, reason",

@@ -38,7 +38,14 @@ def find_run(run_dir: str, resume: str) -> Path | None:
         path = named_run(resume)
     saved = look_at_run(path)  # what is amiss is said before pictures are read
     check_best(path.parent, saved, PUBLISHED)
-    return run_of(path, saved)
+    run = run_of(path, saved)
+    is_named = str(resume).lower() != "true"
+    if run_dir and is_named and os.path.realpath(run) != os.path.realpath(run_dir):
+        raise InputError(
+            f"resume is {resume!r} and run_dir is {run_dir!r}, but a run goes on in its own "
+            "folder; leave one of the two out"
+        )
+    return run
 
 
 def run_of(path: Path, saved: dict) -> Path:

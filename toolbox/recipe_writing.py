@@ -118,7 +118,7 @@ def expectation(plan: Plan, trial: Trial, minutes: float, pictures: int, twice: 
     seen = "windows of each picture" if any(chosen.get("crop_size", ())) else "epochs"
     lines: Sequence[str] = [
         f"image_size {chosen['image_size']}: {plan.reasons['image_size']}",
-        f"to expect: {minutes:g} minutes, {steps * trial.step / 60:.1f} of them {steps:,} steps "
+        f"to expect: {minutes:g} min, {steps * trial.step / 60:.1f} of them {steps:,} steps "
         f"({steps * batch / pictures:.0f} {seen}); up to {trial.memory / 2**30:.1f} GiB of memory",
         f"twice the minutes: {twice}",
     ]
