@@ -134,6 +134,30 @@ def too_wide(root: Path) -> list[str]:
     return found
 
 
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+def says_several_things(node: ast.AST) -> bool:
+    """A call with a conditional folded into it; a comprehension of two levels, or with a walrus."""
+    if isinstance(node, ast.Call):
+        given = [*node.args, *(keyword.value for keyword in node.keywords)]
+        return any(isinstance(value, ast.IfExp) for value in given)
+    if isinstance(node, COMPREHENSIONS):
+        has_walrus = any(isinstance(inner, ast.NamedExpr) for inner in ast.walk(node))
+        return has_walrus or len(node.generators) > 1
+    return False
+
+
+def several_at_once(root: Path) -> list[str]:
+    """Where a statement of the scripts or the toolbox says several things."""
+    found = []
+    for path in sorted([*root.glob("*.py"), *(root / "toolbox").rglob("*.py")]):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if says_several_things(node):
+                found.append(f"{path.relative_to(root)}:{node.lineno} says several things")
+    return found
+
+
 LAWS = (
     lessons_in_the_toolbox,
     constants_in_the_toolbox,
@@ -141,6 +165,7 @@ LAWS = (
     out_of_order,
     too_long,
     too_wide,
+    several_at_once,
 )
 
 
@@ -190,6 +215,10 @@ MISTAKES = [
     ("toolbox/b.py", "\n" * 248, "toolbox.b has 252"),
     ("train.py", "# " + "ö" * 99, "train.py:3 has 101"),
     ("toolbox/sources/base.py", "#" * 101, "base.py:2 has 101"),
+    ("train.py", "print(1 if batch_size else 2)", "train.py:3 says several things"),
+    ("train.py", "print(1, end='' if batch_size else '.')", "train.py:3 says"),
+    ("toolbox/b.py", "X = [b for a in [[1]] for b in a]", "b.py:4 says several things"),
+    ("toolbox/b.py", "X = {b for a in '12' if (b := int(a))}", "b.py:4 says several things"),
 ]
 
 

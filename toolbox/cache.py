@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 from toolbox.bars import Counting
@@ -169,7 +170,7 @@ def fill(
     origin = fingerprint(str(root.resolve()), meaning)
     kind = "kept" if keeps else "checked"
     stem = f"{root.name}-{image_size[0]}x{image_size[1]}-{kind}-{origin}"
-    files = file_facts([path for pair in pairs for path in pair[:2]])
+    files = file_facts(list(chain.from_iterable(pair[:2] for pair in pairs)))
     # What is checked stands in the name: files read before it was checked are read again.
     folder = CACHE / f"{stem}-{fingerprint('palettes, pages, ranges', FACTS, files, *reader)}"
     if is_whole(folder, len(pairs), keeps):

@@ -190,11 +190,13 @@ def differs(now: Candidate, later: Candidate) -> str:
     if later.image_size != now.image_size:
         parts.append(f"pictures at {as_size(later.image_size)}")
     if later.patch != now.patch:
-        parts.append(
-            "every pixel by itself" if later.patch < now.patch else "squares of 2×2 pixels"
-        )
+        unit = "every pixel by itself" if later.patch < now.patch else "squares of 2×2 pixels"
+        parts.append(unit)
     if later.part != now.part:
-        parts.append("whole pictures" if later.part == 1 else f"{later.part:.0%} of each at a time")
+        seen = f"{later.part:.0%} of each at a time"
+        if later.part == 1:
+            seen = "whole pictures"
+        parts.append(seen)
     if later.features != now.features:
         parts.append(f"a net of ({', '.join(map(str, later.features))}) channels")
     parts.append(f"{later.views / now.views:.1f} times as many views of pictures")

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -103,7 +104,7 @@ class Colouring:
             if len(batch) == 1 or not is_out_of_memory(problem):
                 self.complain(batch[0].job, problem)
                 return []
-        return [result for picture in batch for result in self.color([picture])]
+        return list(chain.from_iterable(self.color([picture]) for picture in batch))
 
     def write(self, picture: Picture, found: Prediction) -> tuple[Job, Note] | None:
         job = picture.job
@@ -153,7 +154,8 @@ class Colouring:
 
             reading, writing = begin(groups[0]) if groups else [], []
             for group, following in zip(groups, [*groups[1:], []]):
-                batch = [picture for future in reading if (picture := future.result())]
+                read = [future.result() for future in reading]
+                batch = [picture for picture in read if picture]
                 is_small = sum(job.pixels for job in [*group, *following]) <= 2 * AT_ONCE
                 reading = begin(following) if is_small else []
                 results = self.color(batch) if batch else []
@@ -191,7 +193,8 @@ class Colouring:
         self.outputs.check(own, found.places)
         self.outputs.sweep(own)
         self.shots = Shots(self.outputs.colors, len(found.places))
-        notes = {job.path: note for job in own if (note := self.outputs.find_note(job))}
+        found_notes = {job.path: self.outputs.find_note(job) for job in own}
+        notes = {path: note for path, note in found_notes.items() if note}
         earlier = sum(processes.from_all(len(notes)))
         missing = processes.own(
             sorted(processes.joined([job for job in own if job.path not in notes]))
@@ -202,7 +205,8 @@ class Colouring:
                 bar.update()
                 if done:
                     notes[done[0].path] = done[1]
-        notes = {path: note for part in processes.from_all(notes) for path, note in part.items()}
+        all_notes = processes.from_all(notes)
+        notes = dict(chain.from_iterable(part.items() for part in all_notes))
         jobs = {job.path: job for job in processes.joined(own)}
         for kept in processes.from_all(self.shots.kept):
             self.shots.kept.update(kept)

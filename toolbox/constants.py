@@ -3,6 +3,7 @@ its file without importing it, as model.py and dataset.py come before train.py i
 
 import ast
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 
@@ -33,7 +34,7 @@ def targets_of(statement: ast.stmt) -> list[ast.expr]:
 
 def are_constants(targets: Sequence[ast.expr]) -> bool:
     """Whether it is lower-case names and nothing else."""
-    nodes = [node for target in targets for node in ast.walk(target)]
+    nodes = list(chain.from_iterable(map(ast.walk, targets)))
     plain = (ast.Name, ast.Tuple, ast.List, ast.Store)
     names = [node.id for node in nodes if isinstance(node, ast.Name)]
     return (

@@ -2,6 +2,7 @@
 
 import os
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 from toolbox.best import check_best
@@ -15,7 +16,7 @@ from toolbox.runs import FOLDS, OUTPUT, PUBLISHED, check_unused
 def newest_first(run_dir: str) -> list[Path]:
     """The last.pth of runs that could go on."""
     folders = [Path(run_dir)] if run_dir else OUTPUT.glob("*")
-    found = [path for folder in folders for path in last_files(folder)]
+    found = chain.from_iterable(map(last_files, folders))
     return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
 
 

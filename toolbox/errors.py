@@ -123,7 +123,8 @@ def ending_in_a_sentence() -> Iterator[None]:
         leave(str(problem).rpartition("InputError: ")[2])
     except KeyboardInterrupt as stop:
         print("stopped", file=sys.stderr)
-        sys.exit(143 if isinstance(stop, Terminated) else 130)
+        status = 143 if isinstance(stop, Terminated) else 130
+        sys.exit(status)
     except BrokenPipeError:  # whoever read what is printed has enough, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -5,6 +5,7 @@ import json
 import os
 import statistics
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from toolbox.best import check_best
@@ -26,8 +27,8 @@ class Fold(Data):
 
     def typical_rows(self) -> list[int]:
         """The same for all folds, so that their nets see tiles at one scale."""
-        rows = [row for split in self.splits if split != "test" for row in self.splits[split]]
-        return sorted(rows)
+        parts = [rows for split, rows in self.splits.items() if split != "test"]
+        return sorted(chain.from_iterable(parts))
 
 
 def folds_of(data: Data, constants: dict) -> list[Fold]:

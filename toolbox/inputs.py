@@ -154,7 +154,8 @@ class Inputs:
         if not self.places and not self.unfit:
             given = ", ".join(self.given)
             raise InputError("\n".join([f"no pictures in {given}; put some there", *lines]))
-        print("\n".join(lines), end="\n" if lines else "")
+        for line in lines:
+            print(line)
         if is_first():
             for problem in self.unfit:
                 print(problem, file=sys.stderr)

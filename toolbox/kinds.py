@@ -108,7 +108,8 @@ def several(one: Kind, count: int, expected: str, repeats=False, alone=False) ->
             return one.take(value)
         if not isinstance(value, (tuple, list)):
             value = [value] * count if repeats else [value]
-        ensure(len(value) == count if repeats else 0 < len(value) <= count)
+        least = count if repeats else 1
+        ensure(least <= len(value) <= count)
         return tuple(one.take(part) for part in value)
 
     return Kind(expected, take)

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from toolbox.errors import InputError, few
@@ -21,7 +22,8 @@ def files_of(checkpoint: Path) -> list[Path]:
     if best.exists():
         return [best]
     found = [path for path in checkpoint.glob("*.pth") if path.name != "last.pth"]
-    found = found or [best for run in checkpoint.iterdir() for best in in_run(run, "best.pth")]
+    if not found:
+        found = list(chain.from_iterable(in_run(run, "best.pth") for run in checkpoint.iterdir()))
     if not found:
         raise InputError(
             f"checkpoint {checkpoint} is a folder without any; expected a run's folder, one with "

@@ -10,6 +10,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,7 +54,8 @@ def name_outputs(places: dict[Path, Path]) -> dict[Path, str]:
     file."""
     stems = Counter(folded(place.with_name(place.stem)) for place in places.values())
     names: dict[Path, str] = {}
-    taken = {folded(folder) for place in places.values() for folder in place.parents}
+    folders = chain.from_iterable(place.parents for place in places.values())
+    taken = set(map(folded, folders))
     for path, place in places.items():
         short = place.with_name(place.stem)
         name = (short if stems[folded(short)] == 1 else place).as_posix()
@@ -181,7 +183,7 @@ class Outputs:
         over any of the pictures themselves."""
         check_writable(Path(self.output_dir))
         kept = {os.path.realpath(path) for path in inputs}
-        foreign = [path for job in jobs for path in self.foreign_of(job, kept)]
+        foreign = list(chain.from_iterable(self.foreign_of(job, kept) for job in jobs))
         tables = {"predictions.csv": ("file", "mean_confidence")}
         if self.uncertainty:
             tables["uncertainty.csv"] = ("class", "epistemic")
@@ -199,7 +201,7 @@ class Outputs:
 
     def sweep(self, jobs: Sequence[Job]) -> None:
         """Take away what a kill left half written, a day later: another run may be at it now."""
-        files = {path for job in jobs for path in self.files(job)}
+        files = set(chain.from_iterable(map(self.files, jobs)))
         for folder in {path.parent for path in files}:
             torn = [path for path in folder.glob(".*.tmp") if folder / written_aside(path) in files]
             sweep_torn(filter(is_old, torn))

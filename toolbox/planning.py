@@ -112,10 +112,12 @@ def set_strength(plan: Plan, epochs: float) -> None:
     seen = f"each picture is seen {epochs:.0f} times"
     strong = epochs >= 20
     why = "from 20 times on it would be learnt by heart" if strong else "less than 20 are few"
-    plan.set("augment_strength", 2.0 if strong else 1.0, f"{seen}, and {why}")
+    strength = 2.0 if strong else 1.0
+    plan.set("augment_strength", strength, f"{seen}, and {why}")
     long = epochs >= 10
     why = "from 10 on this is against learning by heart" if long else "less than 10 are few"
-    plan.set("weight_decay", 0.1 if long else 0.01, f"{seen}, and {why}")
+    decay = 0.1 if long else 0.01
+    plan.set("weight_decay", decay, f"{seen}, and {why}")
 
 
 def set_loss(plan: Plan, traits: Traits) -> None:

@@ -4,6 +4,7 @@ at once."""
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from toolbox.cache import FACTS, PICTURES, ReadPair, fill, open_array, read_row, remembered
@@ -71,7 +72,8 @@ class Data:
 
     def folders(self) -> set[Path]:
         """Where its pictures and masks lie."""
-        return {path.parent for pair in self.pairs for path in (pair.image, pair.mask)}
+        files = chain.from_iterable((pair.image, pair.mask) for pair in self.pairs)
+        return {path.parent for path in files}
 
     def counts(self, split: str) -> np.ndarray:
         """Pixels of each class in a split, (K,)."""

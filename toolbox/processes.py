@@ -4,6 +4,7 @@ alone is number 0 of 1."""
 import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from itertools import chain
 
 import torch
 import torch.distributed as dist
@@ -104,7 +105,7 @@ def from_all(thing) -> list:
 
 def joined(things: list) -> list:
     """The things of all processes, one after the other."""
-    return [thing for part in from_all(things) for thing in part]
+    return list(chain.from_iterable(from_all(things)))
 
 
 def once_a_machine(make: Callable):

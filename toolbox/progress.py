@@ -131,6 +131,7 @@ class Progress:
 
     def facts(self) -> advice.Facts:
         counts = {split: self.data.counts(split) for split in self.data.splits}
+        rates = self.planned_rates() if self.step == 0 else []
         return advice.Facts(
             self.constants,
             self.data.table.names,
@@ -138,7 +139,7 @@ class Progress:
             self.step,
             self.history,
             self.losses,
-            self.planned_rates() if self.step == 0 else [],
+            rates,
             self.only_class,
         )
 

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,7 +65,7 @@ def class_cell(entry: dict) -> str:
 def remarks_on(splits: Sequence[dict]) -> list[str]:
     """What the table's marks mean, where there are any."""
     remarks = []
-    entries = [entry for split in splits for entry in split["classes"]]
+    entries = list(chain.from_iterable(split["classes"] for split in splits))
     if any(class_cell(entry)[0] == "*" for entry in entries):
         remarks.append(f"* fewer than {FEW} pictures of the split have it: it may be far off")
     if any(split.get("mean_iou_interval", ()) is None for split in splits):
@@ -90,7 +91,8 @@ def closing_table(report: dict[str, dict]) -> str:
         rows.append((f"  {SUMS[key]}", [split["baseline"][key] for split in splits]))
 
     first = max(len(title) for title, _ in rows)
-    other = 3 + max(len(cell(value)) for _, values in rows for value in values)
+    every = chain.from_iterable(values for _, values in rows)
+    other = 3 + max(len(cell(value)) for value in every)
     lines = []
     for title, values in rows:
         lines.append(f"{title:<{first}}" + "".join(f"{cell(value):>{other}}" for value in values))

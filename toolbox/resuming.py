@@ -3,6 +3,7 @@ taken up."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 from toolbox.checkpoints import cure, look_into, read_checkpoint
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 
 SCORES = ("loss", "pixel_accuracy", "mean_iou")  # of an evaluation, on either split
 COLUMNS = {"step", "images_seen", "seconds", "learning_rate"}
-COLUMNS |= {f"{split}_{score}" for split in ("train", "val") for score in SCORES}
+COLUMNS |= {f"train_{score}" for score in SCORES} | {f"val_{score}" for score in SCORES}
 NEEDED = {"optimizer", "scaler", "skipped", "weights", "history", "rates", "data"}
 # What the first runs did not keep.
 LATER = {"seen", "processes", "launch", "seconds", "training_seconds", "waiting_seconds"}
@@ -154,7 +155,7 @@ def is_like(value: object, parameter: Tensor, name: str) -> bool:
 
 def problems_of_averages(state: object, optimizer: torch.optim.Optimizer) -> Iterator[str]:
     """What the optimizer keeps of each parameter; nothing of any before its first step."""
-    parameters = [each for group in optimizer.param_groups for each in group["params"]]
+    parameters = list(chain.from_iterable(group["params"] for group in optimizer.param_groups))
     if not isinstance(state, dict) or state and state.keys() != set(range(len(parameters))):
         yield f"its optimizer's state is not that of {len(parameters)} parameters"
         return

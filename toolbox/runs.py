@@ -193,7 +193,8 @@ def keep_earlier(run: Path) -> None:
     written = datetime.fromtimestamp(PUBLISHED.stat().st_mtime)
     stem = f"unet_model-{written:%Y%m%d-%H%M%S}"
     for number in itertools.count(1):
-        kept = PUBLISHED.with_name(f"{stem}.pth" if number == 1 else f"{stem}-{number}.pth")
+        name = stem if number == 1 else f"{stem}-{number}"
+        kept = PUBLISHED.with_name(f"{name}.pth")
         if is_published(kept):  # by an earlier run
             return
         if not os.path.lexists(kept):

@@ -60,7 +60,8 @@ def run_script(module: dict, main: Callable[[], int | None]) -> None:
         override(module, sys.argv[1:])
         settle(owner.name, module)
         with open(os.devnull, "w") as nowhere:
-            with redirect_stdout(sys.stdout if processes.is_first() else nowhere):
+            heard = sys.stdout if processes.is_first() else nowhere
+            with redirect_stdout(heard):
                 status = main()
         processes.part_in_peace()
         sys.exit(status)

@@ -104,7 +104,7 @@ def fold_splits(
         )
     every = []
     for number, part in enumerate(parts):
-        rest = [unit for other in parts if other is not part for unit in other]
+        rest = list(itertools.chain.from_iterable(other for other in parts if other is not part))
         if len(rest) < 3:
             rest = [[row] for row in joined_rows(rest)]
         order = np.random.default_rng((seed, folds, number)).permutation(len(rest))

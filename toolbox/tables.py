@@ -119,7 +119,8 @@ def check_once(path: Path, rows: Sequence[Row], what: str) -> None:
     first: dict = {}
     for row in rows:
         thing = getattr(row, what)
-        other = first.setdefault(thing.strip() if what == "name" else thing, row)
+        told_by = thing.strip() if what == "name" else thing
+        other = first.setdefault(told_by, row)
         if other is not row:
             raise InputError(
                 f"{path} gives the {what} {thing} to the ids {other.id} and {row.id}; give each "

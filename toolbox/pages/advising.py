@@ -112,5 +112,6 @@ RULES = (unlearnt, longer, less_by_heart, larger_net, rare_classes, unclear_mask
 
 def what_to_try(found: Outcome) -> list[str]:
     """Sentences, or one that says that nothing stands out."""
-    sentences = [sentence for rule in RULES if (sentence := rule(found))]
+    found_out = [rule(found) for rule in RULES]
+    sentences = [sentence for sentence in found_out if sentence]
     return sentences or ["nothing stands out in these figures: more pictures help most"]

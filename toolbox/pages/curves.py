@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 
 from toolbox.pages.markup import Html, element
 
@@ -70,7 +71,7 @@ def line_of(axes: Axes, points: Points, split: str) -> list[Html]:
 def curve(history: Sequence[dict], kind: str, title: str, best: int) -> Html:
     """One drawing with its title; best is the step whose weights are kept."""
     lines = {split: points_of(history, f"{split}_{kind}") for split in LINES}
-    every = [point for points in lines.values() for point in points]
+    every = list(chain.from_iterable(lines.values()))
     if not every:
         return element("p", f"{title}: no evaluation gave a number.")
     axes = Axes(every)

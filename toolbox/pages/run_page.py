@@ -140,7 +140,9 @@ def curves(run: Run, best: int) -> list[Html]:
 
 
 def in_python(value) -> str:
-    return repr(tuple(value) if isinstance(value, list) else value)
+    if isinstance(value, list):
+        value = tuple(value)
+    return repr(value)
 
 
 def settings_table(constants: dict) -> Html:

@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Sequence
+from itertools import chain
 
 from toolbox.masks import resize_image, resize_mask
 from toolbox.pictures import Color
@@ -62,8 +63,8 @@ def mask_uri(mask: np.ndarray, colors: Sequence[Color]) -> str:
     ids = mask.copy()
     ids[mask == IGNORE] = min(len(colors), IGNORE)
     picture = Image.fromarray(ids)
-    palette = [part for color in [*colors, (255, 255, 255)][:256] for part in color]
-    picture.putpalette(bytes(palette))
+    palette = [*colors, (255, 255, 255)][:256]
+    picture.putpalette(bytes(chain.from_iterable(palette)))
     return data_uri(saved(picture, "png", bits=bits_for(len(colors) + 1)))
 
 

@@ -26,8 +26,10 @@ def shapes_in(label: str, segmentation: object) -> list[Shape]:
         segmentation = [segmentation]
     shapes = []
     for one in segmentation:
-        is_runs = isinstance(one, dict)
-        shapes.append(Shape(label, "runs", one) if is_runs else Shape(label, "polygon", one, one))
+        if isinstance(one, dict):
+            shapes.append(Shape(label, "runs", one))
+        else:
+            shapes.append(Shape(label, "polygon", one, one))
     return shapes
 
 

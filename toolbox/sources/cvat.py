@@ -63,7 +63,8 @@ class Cvat(Folder):
         """The folder of the pictures, and these by their names."""
         for place in PLACES:
             folder = self.root / place
-            found = by_place(folder, 0 if place == "." else LEVELS)
+            levels = 0 if place == "." else LEVELS
+            found = by_place(folder, levels)
             if found.keys() & masks:
                 return folder, found
         raise InputError(

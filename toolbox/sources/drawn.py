@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 from toolbox import cache
@@ -59,7 +60,7 @@ class Drawn(Folder):
         self.boxes = 0  # which are no masks
         tree = Tree(self.root)
         sketches = self.only_once(self.sketches(tree))
-        shapes = [shape for sketch in sketches for shape in sketch.shapes]
+        shapes = list(chain.from_iterable(sketch.shapes for sketch in sketches))
         self.number_classes(shapes)
         self.notes.insert(
             0,

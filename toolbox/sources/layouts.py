@@ -63,8 +63,9 @@ def role_of(folder: Path) -> Role:
         return Role(split, "masks")
     if words & IMAGE_WORDS:
         return Role(split, "images")
-    is_split = split and words <= SPLIT_WORDS.keys()
-    return Role(split, "" if is_split else "other")
+    if split and words <= SPLIT_WORDS.keys():
+        return Role(split, "")
+    return Role(split, "other")
 
 
 def folders_in(folder: Path) -> list[Path]:
@@ -107,7 +108,8 @@ def object_folders(root: Path) -> list[Path]:
         images, masks = folder / "images", folder / "masks"
         if not (images.is_dir() and len(pictures_in(images)) == 1):
             return []
-        counts.append(len(pictures_in(masks)) if masks.is_dir() else 0)
+        count = len(pictures_in(masks)) if masks.is_dir() else 0
+        counts.append(count)
     return inner if len(inner) > 1 and max(counts) > 1 else []
 
 

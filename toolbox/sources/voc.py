@@ -1,6 +1,7 @@
 """Pascal VOC, of 2007 and 2012."""
 
 import re
+from itertools import chain
 from pathlib import Path
 
 from toolbox.errors import InputError
@@ -71,7 +72,8 @@ class VOC(Source):
             listed = VOCSegmentation(self.root, self.year, split)
             for image, mask in zip(listed.images, listed.masks):
                 pairs.append(Pair(Path(image), Path(mask), split))
-        missing = {path for pair in pairs for path in pair[:2] if not path.exists()}
+        files = chain.from_iterable(pair[:2] for pair in pairs)
+        missing = {path for path in files if not path.exists()}
         for path in sorted(missing):
             sentence = f"{path} is not there, but the owners' lists name it"
             self.problems.append(FileInputError(sentence, MISSING, path))

@@ -1,6 +1,7 @@
 """YOLO's segmentation labels, as Ultralytics, Roboflow, CVAT and Label Studio lay them out."""
 
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path, PurePath, PureWindowsPath
 
 from toolbox.errors import InputError
@@ -105,7 +106,7 @@ class Yolo(Drawn):
         names = content["names"]
         try:
             if isinstance(names, list) and all(isinstance(one, dict) for one in names):
-                names = {i: name for one in names for i, name in one.items()}  # "- 0: cat"
+                names = dict(chain.from_iterable(one.items() for one in names))  # "- 0: cat"
             numbered = names.items() if isinstance(names, dict) else enumerate(names)
             return {int(i): str(name).strip() for i, name in numbered}
         except ValueError as error:
@@ -124,8 +125,8 @@ class Yolo(Drawn):
                 listed = [place]
                 if place.is_file():
                     lines = map(str.strip, read_text(place).splitlines())
-                    listed = [inner for line in lines if line and (inner := self.place_of(line))]
-                for one in listed:
+                    listed = [self.place_of(line) for line in lines if line]
+                for one in filter(None, listed):
                     found.setdefault(one.relative_to(self.root).as_posix(), split)
         return found
 
