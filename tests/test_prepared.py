@@ -30,6 +30,11 @@ def test_all_problems_inside_files_are_listed_at_once(tmp_path):
     assert not list(cache.CACHE.iterdir())
 
 
+def test_a_folder_has_its_own_name_wherever_one_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(draw_squares(tmp_path / "own", 9))
+    assert prepare(".", "", (16, 16)).name == "own"
+
+
 def test_problems_of_every_kind_are_named_at_once(tmp_path):
     folder = draw_squares(tmp_path / "own", 6, table=False)
     (folder / "masks" / "p0.png").unlink()

@@ -1,6 +1,7 @@
 """A data set ready to train on: every file read once before any training, all that is wrong said
 at once."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -178,7 +179,8 @@ def make_ready(
     if not problems:
         kept = folder if keeps else None
         facts = [np.load(folder / f"{name}.npy") for name in FACTS]
-        name, size = source.root.name, tuple(image_size)
+        name = Path(os.path.abspath(source.root)).name  # also of "."
+        size = tuple(image_size)
         data = Data(name, table, pairs, splits, size, source, read_pair, kept, *facts, source.notes)
         problems += check_whole(data)
     if problems:
