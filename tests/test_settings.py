@@ -316,18 +316,21 @@ def test_a_recipe_is_nothing_for_a_script_that_has_a_checkpoint(tmp_path):
 
 def test_a_path_alone_is_what_it_looks_like(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("mine", "run"):
-        Path(name).mkdir()
-    for name in ("a.png", "b.jpg", "own.pth", "run/last.pth"):
+    for name in ("mine", "run", "folds/fold-1"):
+        Path(name).mkdir(parents=True)
+    for name in ("a.png", "b.jpg", "own.pth", "run/last.pth", "folds/fold-1/last.pth"):
         Path(name).touch()
     training, colouring = dict(dataset="streets"), dict(checkpoint="x", input_dir="y", tta=False)
     override(training, ["mine"])
     assert training == dict(dataset="mine")
-    for path in ("run", "run/last.pth"):
+    for path in ("run", "run/last.pth", "folds"):
         with pytest.raises(InputError, match=f"{path} is a run; to go on with it: resume={path}"):
             override(training, [path])
     override(colouring, ["own.pth", "mine", "--tta=true"])
     assert colouring == dict(checkpoint="own.pth", input_dir="mine", tta=True)
+    for path in ("run", "folds"):
+        override(colouring, [path])
+        assert colouring == dict(checkpoint=path, input_dir="mine", tta=True)
     override(colouring, ["a.png", "b.jpg"])
     assert colouring["input_dir"] == ("a.png", "b.jpg")
 

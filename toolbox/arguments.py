@@ -10,7 +10,7 @@ from pathlib import Path
 from toolbox.archives import is_archive
 from toolbox.constants import settings_of
 from toolbox.errors import InputError
-from toolbox.files import nearby_hint
+from toolbox.files import last_files, nearby_hint
 from toolbox.kinds import Kind, check_value, kind_of
 from toolbox.recipes import read_recipe
 
@@ -40,12 +40,13 @@ def set_constant(module: dict, name: str, value: object, is_words: bool) -> None
 
 def set_path(module: dict, path: str, inputs: list[str]) -> None:
     """A path alone is what it looks like: weights, pictures to colour, or a data set."""
-    if path.endswith(".pth") and "checkpoint" in module:
+    is_run = Path(path).name == "last.pth" or bool(last_files(Path(path)))
+    if "checkpoint" in module and (path.endswith(".pth") or is_run):
         module["checkpoint"] = path
     elif "input_dir" in module:
         inputs.append(path)
         module["input_dir"] = tuple(inputs) if len(inputs) > 1 else path
-    elif Path(path).name == "last.pth" or Path(path, "last.pth").is_file():
+    elif is_run:
         raise InputError(f"{path} is a run; to go on with it: resume={path}")
     elif "dataset" in module and (Path(path).is_dir() or is_archive(Path(path))):
         module["dataset"] = path
