@@ -1,15 +1,17 @@
 """Reading pictures and masks: every kind of file, palettes, sizes."""
 
 import os
+import zlib
 
 from toolbox import masks
 from toolbox.errors import InputError
 from toolbox.masks import IGNORE, color_key, read_image, resize_mask
 
+import cv2
 import numpy as np
 import pytest
 from conftest import draw_squares
-from PIL import Image
+from PIL import ExifTags, Image
 
 import dataset
 from dataset import prepare, read_ids
@@ -57,6 +59,33 @@ def test_row_21_8_or_10_bits_in_a_file_of_16_are_as_light_as_they_were(tmp_path,
     Image.fromarray(COLORS[..., 0].astype(np.uint16) * times).save(tmp_path / "few.tif")
     seen = read_image(tmp_path / "few.tif")[..., 1]
     assert np.abs(seen.astype(int) - COLORS[..., 0]).max() <= 1
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+@pytest.mark.parametrize("times", [1, 4, 16, 257])
+def test_row_21_coloured_pictures_of_16_bits_are_as_light_as_they_were(tmp_path, ending, times):
+    """Pillow takes the upper 8 bits, which are all but black where fewer than 16 are used."""
+    path = tmp_path / f"deep.{ending}"
+    cv2.imwrite(str(path), COLORS[..., ::-1].astype(np.uint16) * times)
+    assert np.abs(read_image(path).astype(int) - COLORS).max() <= 1
+
+
+def test_row_21_a_coloured_picture_of_12_bits_keeps_its_transparency_and_is_turned(tmp_path):
+    seen = np.full((*COLORS.shape[:2], 1), 65535, np.uint16)
+    seen[0, 0] = 0
+    deep = np.dstack([COLORS[..., ::-1].astype(np.uint16) * 16, seen])
+    cv2.imwrite(str(tmp_path / "deep.png"), deep)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # a quarter to the right
+    chunk = exif.tobytes()[6:]  # without its "Exif" and two zeros
+    content = (tmp_path / "deep.png").read_bytes()
+    start = content.index(b"IDAT") - 4
+    crc = zlib.crc32(b"eXIf" + chunk).to_bytes(4)
+    note = len(chunk).to_bytes(4) + b"eXIf" + chunk + crc
+    (tmp_path / "deep.png").write_bytes(content[:start] + note + content[start:])
+    expected = COLORS.astype(int)
+    expected[0, 0] = 255
+    assert np.abs(read_image(tmp_path / "deep.png") - np.rot90(expected, -1)).max() <= 1
 
 
 def test_row_21_a_hole_in_a_measured_picture_does_not_blacken_the_rest(tmp_path):

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from toolbox.depths import to_8_bits
+from toolbox.depths import brightened, to_8_bits
 from toolbox.errors import InputError
 from toolbox.findings import Cause, FileInputError
 from toolbox.smoothing import NEAR
@@ -84,6 +84,9 @@ def read_image(path: Path) -> np.ndarray:
     with opened(path) as picture:
         if picture.mode[0] in "IF":
             picture = to_8_bits(picture)
+        elif bright := brightened(path):
+            bright.getexif()[ExifTags.Base.Orientation] = turned(path)
+            picture = ImageOps.exif_transpose(bright)
         image = np.empty((picture.height, picture.width, 3), np.uint8)
         for top in range(0, picture.height, ROWS):
             part = picture.crop((0, top, picture.width, min(top + ROWS, picture.height)))

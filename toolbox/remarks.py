@@ -128,7 +128,7 @@ def turned_pictures(images: Sequence[Path]) -> dict[int, int]:
 
 def note_on_ranges(images: Sequence[Path]) -> list[str]:
     """Files of 16 bits whose highest pixels lie in several ranges: what is white differs."""
-    name = f"ranges-{fingerprint(file_facts(images))}"
+    name = f"depths-{fingerprint(file_facts(images))}"
     found = remembered(name, lambda: ranges_of(images))
     if len(found) < 2:
         return []
