@@ -10,7 +10,7 @@ from all ids. In a file it may mean the object: where there is only 0 and 255, t
 
 Which files are pairs, and what their values mean, is said by a source, one for each way that data
 sets are laid out. toolbox/sources/camvid.py is the plainest, to copy for another: find_pairs() and
-table(), and its name in SOURCES in the __init__.py beside it. Masks of another kind take one more:
+table(), and its name in SOURCES in the __init__.py beside it. Other masks take a method more:
 
     class Arrays(Folder):  # in toolbox/sources/arrays.py; Folder is in folder.py there
         def read_mask(self, path, meaning=None):  # of masks/NAME.npz; .npy are read as they are
@@ -78,7 +78,7 @@ def prepare(
     dataset: str, data_dir: str, image_size: Sequence[int], cache=True, seed=0, folds=0
 ) -> Data:
     """A data set, each of its files read once; all that is wrong with any is said at once. It has
-    pairs, the files; splits, which of them (rows) are whose; read(row), an image and its ids."""
+    pairs, the files; splits, the rows of each split; read(row), an image and its ids."""
     source = open_source(dataset, data_dir)
     return prepared.make_ready(source, read_pair, image_size, cache, seed, folds)
 
@@ -87,9 +87,9 @@ def make_augment(size: Sequence[int], names: str, strength: float = 1.0, window=
     """Random changes that leave the classes what they are; all that comes out is of `size`.
 
     A window is cut out first, unless it is (0, 0). Geometry moves both together, colour changes the
-    image alone; strength is how far they go. At 1, three of ten are zoomed, to 0.6 of it or more.
+    image alone; strength is how far. At 1, three of ten are zoomed: at least 0.6 of the area stays.
     """
-    import albumentations as A  # slow to import; inference.py never needs it
+    import albumentations as A  # slow to import, and judging never needs it
 
     height, width = size
     nearest = cv2.INTER_NEAREST_EXACT  # ids can't be averaged
@@ -102,9 +102,9 @@ def make_augment(size: Sequence[int], names: str, strength: float = 1.0, window=
             mask_interpolation=nearest,
             p=min(1, 0.3 * strength),
         ),
-        # For things without an up and a down; half of them, as it blurs. New corners are no class.
+        # Where things have no up and down. Half of the time, as it blurs; new corners are IGNORE.
         "rotate": A.Rotate(35, fill_mask=IGNORE, p=0.5),
-        "flip": A.HorizontalFlip(p=0.5),  # not for writing, nor for left-hand traffic
+        "flip": A.HorizontalFlip(p=0.5),  # not where left and right differ: writing, organs
         "vflip": A.VerticalFlip(p=0.1),
         "color": A.ColorJitter(
             brightness=light,
@@ -117,9 +117,9 @@ def make_augment(size: Sequence[int], names: str, strength: float = 1.0, window=
     }
     chosen = check_parts("augment", names, known, example="flip+color") if names else []
     # What zoom has not brought to that size.
-    shrink = A.Resize(height, width, interpolation=cv2.INTER_AREA, mask_interpolation=nearest)
+    resize = A.Resize(height, width, interpolation=cv2.INTER_AREA, mask_interpolation=nearest)
     windows = [A.RandomCrop(*window)] if any(window) else []
-    return A.Compose([*windows, *chosen, shrink])
+    return A.Compose([*windows, *chosen, resize])
 
 
 def part_of(side: int, draw: random.Random) -> slice:
@@ -173,8 +173,8 @@ class SegmentationDataset(Dataset):
         return image.permute(2, 0, 1), mask
 
     def changed(self, position: int, augment) -> ImageAndMask:
-        """A pair as augmentation leaves it. Seeded by position alone: neither workers nor resuming
-        change what is drawn, and no two positions draw alike."""
+        """A pair as augmentation leaves it. Seeded by the seed and position alone: neither workers
+        nor resuming change what is drawn, and no two positions draw alike."""
         image, mask = self.data.read(self.row(position))
         numpys = np.random.default_rng((self.seed, position))
         pythons = random.Random(f"{self.seed} {position}")
@@ -229,7 +229,8 @@ def ordered_batches(
     rank: int = 0,
     processes: int = 1,
 ) -> Iterator:
-    """A split as it is, in order; or so many batches of pairs taken evenly from all of it."""
+    """A split as it is, in order; or, unless batches is 0, so many of them, of pairs taken evenly
+    from all of it."""
     count = len(dataset)
     if batches:
         count = min(count, batches * batch_size)

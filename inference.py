@@ -2,8 +2,8 @@
 
 For each NAME.EXT there, InferenceOutput/TestPredictions gets NAME.png, whose pixels are class ids
 and show the classes' colours; NAME_overlay.png; and a line in predictions.csv. The checkpoint says
-what net it is, its classes and its size. What it has coloured before is left as it is, and so is
-every file that this script has not made.
+what net it is, its classes and its size. What it has coloured before is left, what another has
+coloured is done anew, and a file that this script has not made is never touched.
 
 With uncertainty_passes=N the net predicts N times with dropout alive (Gal and Ghahramani, 2016),
 and the mean counts. NAME_uncertainty.png and uncertainty.csv say how unsure it is, and how much of
@@ -77,10 +77,10 @@ def looks(model: UNet, images: Tensor) -> Iterator[Tensor]:
             yield model(images)
         return
     size = images.shape[2:]
-    for scale in (1, 0.75, 1.25):
+    for factor in (1, 0.75, 1.25):
         scaled = images
-        if scale != 1:
-            resized = [max(1, round(side * scale)) for side in size]
+        if factor != 1:
+            resized = [max(1, round(side * factor)) for side in size]
             scaled = F.interpolate(images.float(), resized, mode="bilinear", antialias=True)
         logits = model(scaled.contiguous(memory_format=torch.channels_last))
         yield F.interpolate(logits, size=size, mode="bilinear")
@@ -95,7 +95,7 @@ def entropy(probs: Tensor) -> Tensor:
 
 def decide(passes: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
     """From logits (1, K, H, W), one for each look, to each pixel's class (1, H, W), how probable it
-    is, and its total and epistemic uncertainty (2, H, W)."""
+    is, and its total and epistemic uncertainty (2, H, W), or None where no dropout is alive."""
     probs = [logits.softmax(1) for logits in passes]
     mean = sum(probs) / len(probs)
     confidence, ids = mean.max(1)
@@ -120,9 +120,9 @@ def predict(
     all_looks = by_each(model, looks)  # of several nets, one after the other: each adds its own
     for top, passes in logit_strips(model, all_looks, images, place, tile):
         for i, result in enumerate(results):
-            own = slice(i, i + 1)
-            strips = [upsampled(logits[own], *shapes[i], top, height) for logits in passes]
-            for parts in zip(*strips):
+            one = slice(i, i + 1)
+            strips = [upsampled(logits[one], *shapes[i], top, height) for logits in passes]
+            for parts in zip(*strips):  # the same rows, by each look
                 result.add(*decide(parts))
     return results
 

@@ -26,7 +26,7 @@ mix them one to one. To add, write `x = skip + x` in inner, and `block(width, wi
 
 What differs from the paper: convolutions are padded and keep the size (padded=False brings back
 those that lose a pixel on every side); batch norm follows each, else so deep a net needs a careful
-start; any size goes in, is padded to what the net needs, and cropped from the logits; and scaling
+start; any size goes in: pictures are padded to what the net needs, logits cropped; and scaling
 lives inside, with the weights: RGB 0..255 goes in. Were a picture scaled outside too, to 0..1, each
 of its pixels would reach the convolutions as about -2: to the net, all black. patch=2 takes each
 square of 2×2 pixels as one with 12 colours, for a fourth of the work (Shi et al., 2016).
@@ -67,7 +67,7 @@ Widths = Sequence[int]  # channels of each level
 class DoubleConv(nn.Sequential):
     """Twice: 3×3 convolution, batch norm, activation, dropout. Padded, the size stays.
 
-    Another block can stand in its place, if padded: a module made with the same arguments.
+    Another block can stand in its place in UNet, made with the same arguments and padded=True.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class DoubleConv(nn.Sequential):
         padding = 1 if padded else 0
         layers = []
         channels = in_channels
-        for dropped in dropout:
+        for dropped in dropout:  # a convolution for each of the two
             layers += [
                 nn.Conv2d(channels, out_channels, 3, padding=padding, bias=bias),
                 nn.BatchNorm2d(out_channels),
@@ -97,7 +97,7 @@ class DoubleConv(nn.Sequential):
 
 
 class UNet(nn.Module):
-    """A DoubleConv, with its options, for each of `features` on the way down, and the way up."""
+    """A DoubleConv for each of `features` down and up, and one below; block_options are theirs."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class UNet(nn.Module):
         upwards = widths[::-1]
         for below, width in pairwise(upwards):
             self.ups.append(make_grow(below, width, up))
-        for width in upwards[1:]:  # not in one loop: that would draw other first weights
+        for width in upwards[1:]:  # not in one loop: a seed would draw other first weights
             self.joins.append(block(2 * width, width))
         self.head = self.make_head(widths[0])
 

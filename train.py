@@ -2,7 +2,7 @@
 
 One step is accum_steps micro-batches of batch_size pictures, then one update of the weights. Now
 and then the run is judged on training and validation pictures. The best weights by validation are
-kept, and at the end reported on every split.
+kept, and at the end judged on every split.
 
     python train.py [recipes/NAME.py] [name=value …]     a recipe, or name=value, for one run
     python train.py … resume=true                        the newest run goes on where it stopped
@@ -24,7 +24,7 @@ from toolbox.keeping import Run
 from toolbox.machine import Machinery, Place, follow, signals_caught
 from toolbox.muon import make_optimizer
 from toolbox.prepared import overview
-from toolbox.processes import (  # for several GPUs; in one process they change nothing, but for
+from toolbox.processes import (  # for several processes; in one, only seed_dropout has an effect
     add_up,
     agree,
     from_first,
@@ -34,7 +34,7 @@ from toolbox.processes import (  # for several GPUs; in one process they change 
     once_a_machine,
     own,
     own_part,
-    seed_dropout,  # this one, which seeds each step
+    seed_dropout,
     share_buffers,
 )
 from toolbox.tiles import classes_at, whole_logits
@@ -71,7 +71,7 @@ seed = 0  # split, start, order, augmentation and dropout all follow from it
 # data
 cache = True  # keep resized pictures in Dataset/cache; False decodes every file every time
 num_workers = -1  # processes that read beside the net; -1: cores less one on a GPU, none on a CPU
-training_scale = (0.5, 0.75, 1.0)  # of image_size's sides, each for a third of the steps; or one
+training_scale = (0.5, 0.75, 1.0)  # of image_size's sides, a third of the steps each; or one number
 crop_size = (0, 0)  # train on windows of this size, cut out of image_size; (0, 0): on all of it
 mix = 0.0  # 0.5: every second picture gets a part of another one pasted in; for long runs
 augment_strength = 1.0  # how far zoom and colour go; 2 where training pictures are learnt by heart
@@ -81,7 +81,7 @@ architecture = "unet"  # or unet++, whose skips are nets of their own: two to th
 bias = True  # of the convolutions; batch norm has its own, so that False loses nothing
 activation = "relu"  # or leaky_relu
 patch = 1  # side of the squares of pixels taken as one: 2 does a fourth of the work on a picture
-padded = True  # False: the paper's convolutions, which lose their border; it is mirrored instead
+padded = True  # False: the paper's convolutions, which lose a border; one is mirrored on before
 down = "pool"  # halve by the largest of four pixels, or by a learnt convolution: conv
 up = "transposed"  # double by a learnt 2×2 patch, or by repeating pixels: nearest
 deep_supervision = False  # unet++ only: train an output on each of its depths
@@ -141,7 +141,7 @@ class Training(Run):
         torch.manual_seed(seed)
         self.arguments = settings.model_arguments(constants(), len(data.table.names))
         self.model = place.settle(build_model(**self.arguments))
-        self.kept = self.model  # the weights that are evaluated and kept
+        self.kept = self.model  # the net that is evaluated and kept
         if ema_decay:
             self.kept = copy.deepcopy(self.model)
         self.optimizer = make_optimizer(optimizer, self.model, base_lr, weight_decay)
@@ -170,8 +170,8 @@ class Training(Run):
     def take_step(self, batches: Iterator) -> float:
         """accum_steps micro-batches, then one update of the weights; returns their mean loss.
 
-        The gradients of micro-batches add up to that of one batch of them all, but for batch norm,
-        which sees one micro-batch at a time.
+        The gradients of micro-batches add up to that of one batch of them all, but for dropout's
+        draws and for batch norm, which sees one micro-batch at a time.
         """
         step = self.step + 1
         rate = self.rate_at(step)
@@ -294,8 +294,8 @@ def run_all(place: Place) -> int:
     wanted = (dataset, data_dir, image_size, cache, seed, folds)
     data = once_a_machine(lambda: prepare(*wanted))
     print(overview(data))
-    for part, folder in folding.in_folds(data, constants(), earlier, ConfusionMatrix):
-        training = Training(part, place)
+    for chosen, folder in folding.in_folds(data, constants(), earlier, ConfusionMatrix):
+        training = Training(chosen, place)
         with training.begun(folder):
             number = learn(training)
             if number:

@@ -54,11 +54,11 @@ def cross_entropy(
     has_class = masks != IGNORE
     counts = has_class.float()
     if weights is not None:
-        counts = weights[masks.where(has_class, 0)] * has_class
+        counts = weights[masks.where(has_class, 0)].where(has_class, 0)
     losses = -of_own_class(log_probs, masks)  # of each pixel
     if gamma > 0:
         p = torch.exp(-losses)
-        losses = losses * (1 - p).clamp(min=1e-8) ** gamma
+        losses = losses * (1 - p).clamp(min=1e-8) ** gamma  # a root has no slope at 0
     return picture_means(losses, counts)
 
 
@@ -75,27 +75,27 @@ def overlap(log_probs: Tensor, masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """|T|, |T∩P| and |P| of each class, (B, K), with probabilities for what is predicted: counted
     on argmax they would have no gradient, as a small change of the weights changes no argmax."""
     num_classes = log_probs.shape[1]
-    has_class = (masks != IGNORE).float()
-    truth = class_sums(has_class, masks, num_classes)
-    own = of_own_class(log_probs, masks).exp()
-    hits = class_sums(own * has_class, masks, num_classes)
-    probs = log_probs.exp() * has_class.unsqueeze(1)
+    counts = (masks != IGNORE).float()
+    truth = class_sums(counts, masks, num_classes)
+    own = of_own_class(log_probs, masks).exp()  # 1, not 0, where there is no class
+    hits = class_sums(own * counts, masks, num_classes)
+    probs = log_probs.exp() * counts.unsqueeze(1)
     return truth, hits, probs.sum(dim=(2, 3))
 
 
 def dice(log_probs: Tensor, masks: Tensor) -> Tensor:
     """1 - 2 |T∩P| / (|T| + |P|), the mean over the classes that a picture has, however small."""
     truth, hits, claimed = overlap(log_probs, masks)
-    both = truth + claimed
-    score = 2 * hits / both.clamp(min=1e-6)
+    total = truth + claimed
+    score = 2 * hits / total.clamp(min=1e-6)
     return picture_means(1 - score, truth > 0)
 
 
 def tversky(log_probs: Tensor, masks: Tensor, beta: float) -> Tensor:
     """1 - |T∩P| / (beta |T| + (1 - beta) |P|), Dice where beta is 1/2 (Salehi et al., 2017)."""
     truth, hits, claimed = overlap(log_probs, masks)
-    both = beta * truth + (1 - beta) * claimed
-    score = hits / both.clamp(min=1e-6)
+    total = beta * truth + (1 - beta) * claimed
+    score = hits / total.clamp(min=1e-6)
     return picture_means(1 - score, truth > 0)
 
 
@@ -106,8 +106,8 @@ def lovasz(log_probs: Tensor, masks: Tensor) -> Tensor:
     has_class = masks != IGNORE
     classes = masks.where(has_class, 0)
     truth = F.one_hot(classes, log_probs.shape[1])  # (B, H, W, K)
-    truth = truth.movedim(-1, 1) * has_class.unsqueeze(1)
-    probs = log_probs.exp() * has_class.unsqueeze(1)
+    truth = truth.movedim(-1, 1).where(has_class.unsqueeze(1), 0)
+    probs = log_probs.exp().where(has_class.unsqueeze(1), 0)
     errors = (truth - probs).abs().flatten(2)  # (B, K, N); ignored pixels have 0, and come last
     errors, order = errors.sort(dim=2, descending=True)
     hits = truth.flatten(2).float().gather(2, order)
@@ -162,7 +162,7 @@ def learning_rate(
     since = step - warmup_steps
     done = since / max(1, last_step - warmup_steps)  # 0 to 1
     if schedule == "plateau":  # a tenth each time that validation stood still
-        rate = base_lr / 10 ** min(falls, 99)
+        rate = base_lr / 10 ** min(falls, 99)  # more is too large for a float
     elif schedule == "cosine":  # slowly, fast, slowly, to min_lr at the last step
         rate = min_lr + (base_lr - min_lr) * (1 + math.cos(math.pi * done)) / 2
     elif decay_factor == 0:  # a square root, steep at first, to min_lr at the last step
@@ -212,7 +212,7 @@ class ConfusionMatrix:
         }
 
 
-save_checkpoint = save_tensors  # what toolbox/keeping.py has in checkpoint(): weights, classes, …
+save_checkpoint = save_tensors  # of what checkpoint() in toolbox/keeping.py gathers, weights first
 
 
 def load_checkpoint(path: Path) -> dict:

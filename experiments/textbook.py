@@ -4,7 +4,7 @@
 
 It is right as far as it goes, though it scores masks at the size it trains at. What more there is:
 
-    model.py      pictures of any size, two classes, UNet++; scaling that travels with the weights
+    model.py      pictures of any size, UNet++; scaling that travels with the weights
     dataset.py    data of your own, checked and cached, more augmentation: toolbox/sources, cache.py
     utils.py      losses for small classes, a learning rate that falls, weights saved and loaded
     train.py      the best weights kept, going on after a stop, GPUs: toolbox/runs.py, machine.py
@@ -107,8 +107,8 @@ def class_ious(model: UNet, dataset: StreetsDataset) -> Tensor:
         known = mask != IGNORE
         cells = mask[known] * len(CLASSES) + predict(model, image)[known]  # numbered row by row
         confusion += torch.bincount(cells, minlength=confusion.numel()).view_as(confusion)
-    both = confusion.diag()
-    return both / (confusion.sum(dim=0) + confusion.sum(dim=1) - both)
+    hits = confusion.diag()
+    return hits / (confusion.sum(dim=0) + confusion.sum(dim=1) - hits)
 
 
 def main() -> None:

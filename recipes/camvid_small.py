@@ -7,8 +7,9 @@ Zoom shows things larger than whole pictures do. So the net learns on smaller pi
 judged on: things are then about as large in both, and a step takes two thirds of the time.
 
 Parts of other pictures are pasted in (mix): films that were not trained on are then met a little
-better, each of the three that there are; of a dozen changes it gained most. On one of them a wider
-net for fewer steps held better too than one of 16, 32, 64, 128 for longer (docs/results.md).
+better, each of the three that there are; of a dozen changes it gained most. On one of these films a
+wider net trained for fewer steps also held better than 16, 32, 64, 128 trained for longer
+(docs/results.md).
 
 The data and its place are those of recipes/camvid.py. Rare classes count more (class_weights):
 without that poles, signs and bicyclists, which have few pixels, are met much later.

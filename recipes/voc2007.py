@@ -12,8 +12,9 @@ nothing is augmented but training pictures; plateau and early stopping watch val
 pixel accuracy stands each class's IoU and what always answering "background" would get; focal loss
 is helped by class weights. The size, rate and steps are ours, as the author gives none.
 
-Where Dataset/voc2007 (or data_dir) holds no VOCdevkit/VOC2007, torchvision downloads it: python
-train.py recipes/voc2007.py
+Where Dataset/voc2007 (or data_dir) holds no VOCdevkit/VOC2007, torchvision downloads it:
+
+    python train.py recipes/voc2007.py
 """
 
 dataset = "voc2007"

@@ -11,8 +11,9 @@ training pictures; plateau and early stopping watch validation; beside pixel acc
 class's IoU and what always answering "background" would get; focal loss is helped by class weights.
 The size, rate and steps are ours, as the author gives none.
 
-Where Dataset/voc2012 (or data_dir) holds no VOCdevkit/VOC2012, torchvision downloads it: python
-train.py recipes/voc2012.py
+Where Dataset/voc2012 (or data_dir) holds no VOCdevkit/VOC2012, torchvision downloads it:
+
+    python train.py recipes/voc2012.py
 """
 
 dataset = "voc2012"

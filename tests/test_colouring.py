@@ -233,7 +233,12 @@ def test_what_was_coloured_before_is_left_until_picture_checkpoint_or_settings_c
     saved = utils.load_checkpoint(Path("unet_model.pth"))
     saved["weights"]["head.bias"] += 1
     utils.save_checkpoint(Path("unet_model.pth"), saved)
-    run("abc")
+    save(place, "d.png")
+    capsys.readouterr()
+    run("abcd")
+    assert (
+        "4 of 4 pictures coloured, 3 of them in place of earlier ones;" in capsys.readouterr().out
+    )
 
 
 @pytest.mark.skipif(

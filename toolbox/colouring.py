@@ -196,9 +196,10 @@ class Colouring:
         found_notes = {job.path: self.outputs.find_note(job) for job in own}
         notes = {path: note for path, note in found_notes.items() if note}
         earlier = sum(processes.from_all(len(notes)))
-        missing = processes.own(
-            sorted(processes.joined([job for job in own if job.path not in notes]))
-        )
+        lacking = sorted(processes.joined([job for job in own if job.path not in notes]))
+        there = {job.path for job in lacking if self.outputs.files(job)[0].exists()}
+        processes.from_all(None)  # all have looked
+        missing = processes.own(lacking)
         look = {"desc": "colouring", "unit": "picture", "disable": processes.rank() > 0}
         with Counting(total=len(missing), **look) as bar:
             for done in self.color_all(missing):
@@ -223,7 +224,9 @@ class Colouring:
         count = len(found.places) + len(found.unfit)
         failed = count - len(notes)
         before = f", {earlier} of them before (overwrite=true does them again)" if earlier else ""
+        anew = len(there & notes.keys())
+        instead = f", {anew} of them in place of earlier ones" if anew else ""
         missed = f", {failed} could not be" if failed else ""
         where = self.outputs.output_dir
-        print(f"{len(notes)} of {count} pictures coloured{before}{missed}; see {where}")
+        print(f"{len(notes)} of {count} pictures coloured{before}{instead}{missed}; see {where}")
         return 1 if failed and processes.is_first() else 0

@@ -80,7 +80,7 @@ class Progress:
         return bool(self.history) and self.history[-1]["step"] == self.step
 
     def is_due(self) -> bool:
-        """Whether an evaluation stands out: one that a signal cut off is made up for later."""
+        """Whether an evaluation is outstanding: one that a signal cut off is made up for later."""
         is_last = self.step >= self.constants["training_iterations"]
         is_time = self.step % self.constants["eval_interval"] == 0
         return self.step > 0 and not self.is_judged() and (is_time or is_last)
