@@ -46,6 +46,8 @@ SHORT = dict(
     precision="fp32",
     patience=0,
     training_scale=1.0,
+    crop_size=(0, 0),
+    ema_decay=0.0,
     augment_strength=1.0,
     weight_decay=0.01,
 )  # what keeps from learning by heart is not asked for
