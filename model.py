@@ -84,7 +84,7 @@ class DoubleConv(nn.Sequential):
         padding = 1 if padded else 0
         layers = []
         channels = in_channels
-        for dropped in dropout:  # a convolution for each of the two
+        for dropped in dropout:
             layers += [
                 nn.Conv2d(channels, out_channels, 3, padding=padding, bias=bias),
                 nn.BatchNorm2d(out_channels),

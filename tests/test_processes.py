@@ -296,7 +296,10 @@ def test_inference_shares_the_pictures_out_and_does_what_is_missing_after_a_kill
     (place / "TestImages" / "bad.png").write_bytes(b"torn")
     status, out, errors = run(2, program, "device=cpu", "overwrite=true")
     assert page.read_text().count('class="shot"') == 7
-    assert status == 1 and "7 of 8 pictures coloured, 1 could not be" in out
+    assert (
+        status == 1
+        and "7 of 8 pictures coloured, 7 of them in place of earlier ones, 1 could" in out
+    )
     assert "bad.png can't be read" in errors
     assert sorted(done()) == names
     with open(place / "TestPredictions" / "predictions.csv", newline="") as file:
